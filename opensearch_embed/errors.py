@@ -50,7 +50,13 @@ class InputError(OpenSearchEmbedError, ValueError):
 
 
 class TransportError(OpenSearchEmbedError):
-    """No answer came back, so it is not known whether the service did the work."""
+    """No answer came back, so it is not known whether the service did the work.
+
+    Attributes:
+        permanent: Whether trying again is pointless, as with a certificate that is not trusted. Not retried then.
+    """
+
+    permanent = False
 
 
 class ConnectFailed(TransportError):

@@ -71,6 +71,7 @@ def find_model(service_id: str, dimension: int | None = None) -> ModelSpec:
         return ModelSpec(service_id, dimension)
     if dimension not in (None, spec.dimension):
         raise ConfigurationError(
-            f"Model {service_id!r} has dimension {spec.dimension}, not {dimension}. Leave dimension out for a known model."
+            f"Model {service_id!r} has dimension {spec.dimension}, not {dimension}. "
+            "Leave dimension out for a known model."
         )
     return spec

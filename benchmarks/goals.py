@@ -1,0 +1,133 @@
+"""What was to be reached, and what was. Pure: rows of `benchmarks.suites` in, lines of a table out."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.suites import ADAPTERS, PEERS
+
+Row = dict[str, Any]
+Results = dict[str, list[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One line: a figure, and the bound it was to stay above or below."""
+
+    name: str
+    bound: float
+    figure: float
+    at_least: bool = True
+    unit: str = ""
+    digits: int = 1
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is on the right side of the bound."""
+        return self.figure >= self.bound if self.at_least else self.figure <= self.bound
+
+    def cells(self) -> list[str]:
+        """As the table shows it."""
+        sign = "at least" if self.at_least else "at most"
+        figure = f"{self.figure:.{self.digits}f}{self.unit}"
+        return [self.name, f"{sign} {self.bound:g}{self.unit}", figure, "yes" if self.met else "no"]
+
+
+def find(rows: list[Row], **wanted: Any) -> Row:
+    """The row with these values."""
+    return next(row for row in rows if all(row.get(name) == value for name, value in wanted.items()))
+
+
+def best_async_peer(rows: list[Row], latency: float) -> float:
+    """The peer's better async way at this latency: 32 at once, or all at once."""
+    return float(min(find(rows, side=side, latency_ms=latency)["wall"] for side in PEERS[1:]))
+
+
+def _throughput(rows: list[Row]) -> Iterator[Goal]:
+    latencies = {row["latency_ms"] for row in rows}
+
+    def wall(side: str, latency: float) -> float:
+        return float(find(rows, side=side, latency_ms=latency)["wall"])
+
+    def goals(bounds: dict[int, float]) -> Iterator[tuple[int, float]]:
+        return ((latency, bound) for latency, bound in bounds.items() if latency in latencies)
+
+    for latency, bound in goals({0: 6, 30: 12, 100: 18}):
+        figure = wall("peer sync", latency) / wall("embed", latency)
+        yield Goal(f"`embed` to peer sync, {latency} ms", bound, figure, unit="x")
+    for latency, bound in goals({30: 4, 100: 3.5}):
+        figure = best_async_peer(rows, latency) / wall("aembed", latency)
+        yield Goal(f"`aembed` to peer's best async, {latency} ms", bound, figure, unit="x")
+    for latency, bound in goals({100: 22}):
+        figure = wall("peer sync", latency) / wall("embed_array", latency)
+        yield Goal(f"`embed_array` to peer sync, {latency} ms", bound, figure, unit="x")
+    for side in ("embed", "aembed", "embed_array", "aembed_array"):
+        for latency, bound in goals({30: 1.3, 100: 1.25}):
+            figure = wall(side, latency) / wall("raw sockets", latency)
+            yield Goal(f"`{side}` to raw sockets, {latency} ms", bound, figure, at_least=False, unit="x", digits=2)
+            floor = wall(side, latency) / wall("raw sockets, decoded", latency)
+            name = f"`{side}` to raw sockets and orjson, {latency} ms (no goal: the floor for lists)"
+            yield Goal(name, bound, floor, at_least=False, unit="x", digits=2)
+    for side in ("embed", "aembed"):
+        for latency in sorted(latencies):
+            figure = find(rows, side=side, latency_ms=latency)["cpu_ms_per_request"]
+            yield Goal(f"CPU of `{side}` for 32 x 1024, {latency:g} ms", 4, figure, at_least=False, unit=" ms")
+    for side in ADAPTERS:
+        core = "aembed" if side.endswith("async") else "embed"
+        for latency in sorted(latencies):
+            figure = (wall(side, latency) / wall(core, latency) - 1) * 100
+            yield Goal(f"{side} over `{core}`, {latency:g} ms", 10, figure, at_least=False, unit="%")
+
+
+def _quota(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        if row["side"] in ("embed", "aembed"):
+            name = f"`{row['side']}`, 50 QPS, {row['window']}"
+            yield Goal(f"{name}: share of the quota", 97, row["share"] * 100, unit="%")
+            yield Goal(f"{name}: rejected", 0.5, row["rejected_share"] * 100, at_least=False, unit="%", digits=2)
+
+
+def _shared(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        name = f"two processes, `{row['side']}`, {row['window']}"
+        yield Goal(f"{name}: share of the quota", 85, row["share"] * 100, unit="%")
+        yield Goal(f"{name}: rejected", 15, row["rejected_share"] * 100, at_least=False, unit="%")
+
+
+def _queries(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        if row["side"] not in ("raw query", "peer query"):
+            yield Goal(f"{row['side']}: added to the latency", 3, row["added_ms"], at_least=False, unit=" ms", digits=2)
+
+
+def _threads(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        yield Goal(f"8 threads, {row['window']}: share of the quota", 97, row["share"] * 100, unit="%")
+
+
+def _memory(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        name = f"peak of `{row['side']}` over its result, {row['texts']:,} texts"
+        yield Goal(name, 60, row["memory_mb"], at_least=False, unit=" MB", digits=0)
+
+
+def _imports(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        yield Goal("first `import opensearch_embed`", 10, row["milliseconds"], at_least=False, unit=" ms")
+        yield Goal("heavy libraries it loads", 0, len(row["loaded"]), at_least=False, digits=0)
+
+
+_OF_SUITE: dict[str, Callable[[list[Row]], Iterator[Goal]]] = {
+    "throughput": _throughput,
+    "quota": _quota,
+    "shared": _shared,
+    "queries": _queries,
+    "threads": _threads,
+    "memory": _memory,
+    "imports": _imports,
+}
+
+
+def goals(results: Results) -> list[Goal]:
+    """Every goal that the results speak to."""
+    return [goal for suite, rows in results.items() if suite in _OF_SUITE for goal in _OF_SUITE[suite](rows)]

@@ -1,0 +1,122 @@
+"""Two pictures of the results. The only file here that needs matplotlib."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+import matplotlib.pyplot as plt
+
+from benchmarks.goals import Results, Row, find
+
+_INK, _MUTED, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
+_LINES = {  # side: label, colour, dashes, marker
+    "raw sockets": ("the wire: nothing decoded", "#9aa5b1", (1, 2), ""),
+    "embed_array": ("opensearch-embed, array", "#0b6e4f", (), "o"),
+    "aembed": ("opensearch-embed, async", "#2a9d8f", (), "s"),
+    "embed": ("opensearch-embed, sync", "#264fa8", (), "D"),
+    "peer async": ("peer, best async", "#e07a3f", (4, 2), "s"),
+    "peer sync": ("peer, sync", "#b23a48", (4, 2), "D"),
+}
+_BARS = {
+    "embed": ("opensearch-embed, sync", "#264fa8"),
+    "aembed": ("opensearch-embed, async", "#2a9d8f"),
+    "peer async, 32 at once": ("peer, async", "#e07a3f"),
+    "peer sync": ("peer, sync", "#b23a48"),
+}
+
+
+def _style() -> None:
+    plt.rcParams.update(
+        {
+            "font.size": 10,
+            "text.color": _INK,
+            "axes.labelcolor": _INK,
+            "axes.edgecolor": _MUTED,
+            "xtick.color": _INK,
+            "ytick.color": _INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "grid.color": _GRID,
+            "axes.axisbelow": True,
+        }
+    )
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+    plt.close(figure)
+
+
+def draw_throughput(rows: list[Row], path: Path) -> None:
+    """Texts per second over latency, on a logarithmic scale: ratios are distances."""
+    latencies = sorted({row["latency_ms"] for row in rows})
+
+    def speed(side: str, latency: float) -> float:
+        sides = ("peer async, 32 at once", "peer async, all at once") if side == "peer async" else (side,)
+        return max(float(find(rows, side=name, latency_ms=latency)["texts_per_second"]) for name in sides)
+
+    figure, axes = plt.subplots(figsize=(7.4, 4.2))
+    ends = []
+    for side, (label, colour, dashes, marker) in _LINES.items():
+        speeds = [speed(side, latency) for latency in latencies]
+        axes.plot(latencies, speeds, color=colour, dashes=dashes or (None, None), marker=marker, lw=2, ms=5)
+        ends.append((speeds[-1], label, colour))
+    axes.set_yscale("log")
+    _label_ends(axes, latencies[-1], ends)
+    axes.set_xticks(latencies, [f"{latency:g} ms" for latency in latencies])
+    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlabel("latency of the service")
+    axes.set_title("Texts per second (500 characters, 1,024 numbers each), no quota", loc="left", fontsize=11)
+    _save(figure, path)
+
+
+def _label_ends(axes: Any, x: float, ends: list[tuple[float, str, str]]) -> None:
+    """Write each line's name beside its end, moved apart where two would touch."""
+    least = 1.17  # of one label's height to the next, on the logarithmic scale
+    low, high = axes.get_ylim()
+    least = (high / low) ** 0.055
+    at = 0.0
+    for value, label, colour in sorted(ends):
+        at = max(value, at * least)
+        axes.annotate(label, (x, at), xytext=(9, 0), textcoords="offset points", va="center", color=colour, fontsize=9)
+
+
+def draw_quota(rows: list[Row], path: Path) -> None:
+    """Share of the quota, and share of requests turned away, over how the service counts."""
+    windows = list(dict.fromkeys(row["window"] for row in rows))
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6))
+    titles = {"share": "Share of the quota used", "rejected_share": "Share of requests rejected"}
+    width = 0.8 / len(_BARS)
+    for axes, (figure_name, title) in zip(panels, titles.items(), strict=True):
+        for place, (side, (label, colour)) in enumerate(_BARS.items()):
+            shares = [100 * find(rows, side=side, window=window)[figure_name] for window in windows]
+            places = [number + (place - (len(_BARS) - 1) / 2) * width for number in range(len(windows))]
+            bars = axes.bar(places, shares, width * 0.9, color=colour, label=label)
+            axes.bar_label(bars, [f"{share:.0f}" for share in shares], fontsize=8, padding=1, color=_MUTED)
+        axes.set_xticks(
+            range(len(windows)), [f"{window} window" if window != "bucket" else window for window in windows]
+        )
+        axes.set_ylim(0, 112)
+        axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(decimals=0))
+        axes.set_title(f"{title}, 50 QPS", loc="left", fontsize=11)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(_BARS), frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    _save(figure, path)
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Draw what the results allow; the files drawn."""
+    _style()
+    drawn = []
+    for suite, draw_one in {"throughput": draw_throughput, "quota": draw_quota}.items():
+        if suite in results:
+            path = folder / f"{suite}.png"
+            draw_one(results[suite], path)
+            drawn.append(path)
+    return drawn

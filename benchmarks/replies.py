@@ -1,0 +1,64 @@
+"""The bytes that the server answers with, rendered before any clock starts.
+
+Numbers look like the vendor's: float32 values, printed as Java prints doubles. A reply of 32 x 1024 is about 690 KB.
+"""
+
+import random
+import struct
+from decimal import Decimal
+
+MAX_TEXTS = 32
+
+
+def java_double(value: float) -> str:
+    """Print a number as Java's `Double.toString` does: `-8.240503375418484E-4`, `0.0215`, `3.0`."""
+    if value == 0 or 1e-3 <= abs(value) < 1e7:
+        return repr(value)
+    mantissa, exponent = f"{Decimal(repr(value)).normalize():E}".split("E")
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}E{int(exponent)}"
+
+
+def make_row(position: int, dimension: int) -> list[float]:
+    """A vector of about unit length, all its numbers float32, particular to its position in the request."""
+    rng = random.Random(position)
+    numbers = [rng.gauss(0, dimension**-0.5) for _ in range(dimension)]
+    return list(struct.unpack(f"{dimension}f", struct.pack(f"{dimension}f", *numbers)))
+
+
+def http_reply(status: str, body: bytes) -> bytes:
+    """A whole HTTP answer with a JSON body."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def error_reply(status: str, code: str, message: str) -> bytes:
+    """The documented body of an error."""
+    body = f'{{"request_id":"bench-error","latency":0,"code":"{code}","message":"{message}"}}'
+    return http_reply(status, body.encode())
+
+
+THROTTLED = error_reply("429 Too Many Requests", "Throttling.RateQuota", "Requests throttling triggered.")
+
+
+class Replies:
+    """Every reply that can be asked for: one for each count of texts."""
+
+    def __init__(self, dimension: int) -> None:
+        rows = [[java_double(number) for number in make_row(position, dimension)] for position in range(MAX_TEXTS)]
+        self._tails = [",".join(["", *row[1:]]) for row in rows]  # all but the first number
+        self._firsts = [row[0] for row in rows]
+        self._ready = [self._render(self._firsts[:count]) for count in range(MAX_TEXTS + 1)]
+
+    def plain(self, count: int) -> bytes:
+        """The reply for `count` texts, ready to be sent."""
+        return self._ready[count]
+
+    def marked(self, texts: list[str]) -> bytes:
+        """A reply whose vectors begin with their text's number, to check what reached whom. Rendered on demand."""
+        return self._render([java_double(float(text.split(None, 1)[0])) for text in texts])
+
+    def _render(self, firsts: list[str]) -> bytes:
+        items = [f'{{"index":{index},"embedding":[{first}{self._tails[index]}]}}' for index, first in enumerate(firsts)]
+        head = f'{{"request_id":"bench-{len(firsts)}","latency":12,"usage":{{"token_count":{100 * len(firsts)}}},'
+        body = f'{head}"result":{{"embeddings":[{",".join(items)}]}}}}'
+        return http_reply("200 OK", body.encode())

@@ -1,0 +1,199 @@
+"""What is measured: each suite takes the lab and a plan, and returns rows of plain data.
+
+Sides take turns within each round, so that a slow minute of the machine falls on all of them alike.
+"""
+
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from benchmarks.job import BATCH, Outcome
+from benchmarks.lab import Lab, run_script
+from benchmarks.windows import WINDOWS
+
+Row = dict[str, Any]
+
+QPS = 50
+WAVE = QPS * BATCH * 2
+"""Texts of two seconds at the quota."""
+
+DEFAULT_PEER = "peer sync, its default batch of 10"
+PEERS = ("peer sync", "peer async, 32 at once", "peer async, all at once")
+CORE = ("embed", "aembed", "embed_array", "aembed_array")
+ADAPTERS = ("LangChain sync", "LangChain async", "LlamaIndex sync", "LlamaIndex async")
+WIRE = ("raw sockets", "raw sockets, decoded")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured. `sides` narrows the throughput suite to these."""
+
+    rounds: int = 3
+    quick: bool = False
+    texts: int = 3200
+    latencies: tuple[float, ...] = (0, 30, 100)
+    sides: tuple[str, ...] = ()
+
+
+class Table:
+    """Collects outcomes under what was varied, and reduces each group to medians."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, list[Row]] = defaultdict(list)
+
+    def add(self, varied: Row, figures: Row) -> None:
+        """Keep the figures of one measurement; show that something is going on."""
+        self._groups[orjson.dumps(varied).decode()].append(figures)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        print(f"  {' | '.join(str(value) for value in varied.values())}: {told}", file=sys.stderr, flush=True)
+
+    def rows(self) -> list[Row]:
+        """One row for each group: the medians, how many rounds, and the wall times they are the medians of."""
+        rows = []
+        for varied, group in self._groups.items():
+            medians = {name: statistics.median(figures[name] for figures in group) for name in group[0]}
+            walls = [round(figures["wall"], 4) for figures in group if "wall" in figures]
+            rows.append(orjson.loads(varied) | {"rounds": len(group)} | medians | {"walls": walls})
+        return rows
+
+
+def _figures(outcome: Outcome, texts: int) -> Row:
+    return {
+        "wall": outcome.wall,
+        "texts_per_second": texts / outcome.wall,
+        "cpu_ms_per_request": outcome.cpu / texts * BATCH * 1000,
+        "memory_mb": outcome.memory,
+        "result_mb": outcome.result,
+        "requests": outcome.server["admitted"],
+    }
+
+
+def _quota_figures(outcomes: list[Outcome], texts: int, per_request: int = BATCH) -> Row:
+    """Share of the quota: requests' worth of texts over what the quota allows in the time the call took."""
+    begin = min(outcome.start for outcome in outcomes)
+    wall = max(outcome.start + outcome.wall for outcome in outcomes) - begin
+    admitted, rejected = outcomes[0].server["admitted"], outcomes[0].server["rejected"]
+    return {
+        "wall": wall,
+        "share": texts / per_request / wall / QPS,
+        "admitted": admitted,
+        "rejected": rejected,
+        "rejected_share": rejected / (admitted + rejected),
+    }
+
+
+def throughput(lab: Lab, plan: Plan) -> list[Row]:
+    """Every side at every latency, without a quota. Each side is checked first: every vector is its text's own."""
+    sides = plan.sides or (*WIRE, *PEERS, *CORE, *ADAPTERS)
+    for side in sides:
+        lab.measure(lab.job(side, 640, marked=True))
+    table = Table()
+    for number in range(plan.rounds):
+        for latency in plan.latencies:
+            for side in sides if number or plan.quick or plan.sides else (*sides, DEFAULT_PEER):
+                [outcome] = lab.measure(lab.job(side, plan.texts), latency_ms=latency)
+                table.add({"side": side, "latency_ms": latency}, _figures(outcome, plan.texts))
+    return table.rows()
+
+
+def scaling(lab: Lab, plan: Plan) -> list[Row]:
+    """1k, 10k and 100k texts at 30 ms; the largest once."""
+    table = Table()
+    for number in range(plan.rounds):
+        for texts in (1_000, 10_000) if number or plan.quick else (1_000, 10_000, 100_000):
+            for side in ("raw sockets", "peer async, 32 at once", *CORE):
+                [outcome] = lab.measure(lab.job(side, texts), latency_ms=30)
+                table.add({"side": side, "texts": texts}, _figures(outcome, texts))
+    return table.rows()
+
+
+def quota(lab: Lab, plan: Plan) -> list[Row]:
+    """12,800 texts under 50 QPS; the peer, which has no pace of its own, once, and its sync path with fewer texts."""
+    table = Table()
+    texts = WAVE if plan.quick else 4 * WAVE
+    for number in range(plan.rounds):
+        for window in WINDOWS:
+            for side in ("embed", "aembed") if number else ("embed", "aembed", *PEERS):
+                count = WAVE if side == "peer sync" else texts
+                outcomes = lab.measure(lab.job(side, count, qps=QPS), latency_ms=100, quota=QPS, window=window)
+                table.add({"side": side, "window": window}, _quota_figures(outcomes, count))
+    return table.rows()
+
+
+def shared(lab: Lab, plan: Plan) -> list[Row]:
+    """Two processes that know nothing of each other share one quota, 12,800 texts each."""
+    table = Table()
+    texts = 4 * WAVE
+    for _ in range(plan.rounds):
+        for window in WINDOWS:
+            for side in ("embed",) if plan.quick else ("embed", "aembed"):
+                jobs = [lab.job(side, texts, qps=QPS)] * 2
+                outcomes = lab.measure(*jobs, latency_ms=100, quota=QPS, window=window)
+                table.add({"side": side, "window": window}, _quota_figures(outcomes, 2 * texts))
+    return table.rows()
+
+
+def queries(lab: Lab, plan: Plan) -> list[Row]:
+    """One query after another at 30 ms: what each side adds to the server's latency."""
+    table = Table()
+    sides = ("raw query", "peer query", "embed query", "aembed query", "LangChain query", "LlamaIndex query")
+    for _ in range(plan.rounds):
+        for side in sides:
+            [outcome] = lab.measure(lab.job(side, 50 if plan.quick else 100), latency_ms=30)
+            median = outcome.notes["median_ms"]
+            table.add({"side": side, "latency_ms": 30}, {"median_ms": median, "added_ms": median - 30})
+    return table.rows()
+
+
+def threads(lab: Lab, plan: Plan) -> list[Row]:
+    """Eight threads ask queries on one client, under 50 QPS at 100 ms."""
+    table = Table()
+    count = 2 * QPS if plan.quick else 8 * QPS
+    for _ in range(plan.rounds):
+        for window in WINDOWS:
+            job = lab.job("8 threads of queries", count, qps=QPS)
+            outcomes = lab.measure(job, latency_ms=100, quota=QPS, window=window)
+            table.add({"side": job.side, "window": window}, _quota_figures(outcomes, count, per_request=1))
+    return table.rows()
+
+
+def memory(lab: Lab, plan: Plan) -> list[Row]:
+    """What a call holds beyond its result: 100,000 texts, no latency, so that replies come as fast as they can."""
+    table = Table()
+    texts = 10_000 if plan.quick else 100_000
+    for _ in range(plan.rounds):
+        for side in ("embed_array", "aembed_array"):
+            [outcome] = lab.measure(lab.job(side, texts))
+            table.add({"side": side, "texts": texts}, _figures(outcome, texts))
+    return table.rows()
+
+
+_IMPORT = """
+import sys, time
+start = time.perf_counter()
+import opensearch_embed
+seconds = time.perf_counter() - start
+heavy = ["requests", "urllib3", "aiohttp", "numpy", "pydantic", "langchain_core", "llama_index", "tenacity", "orjson"]
+print(seconds, *[name for name in heavy if name in sys.modules])
+"""
+
+
+def imports(_lab: Lab, plan: Plan) -> list[Row]:
+    """The first `import opensearch_embed` of a process, and which libraries came with it."""
+    table = Table()
+    loaded: set[str] = set()
+    for _ in range(5 * plan.rounds):
+        seconds, *names = run_script(_IMPORT).split()
+        loaded.update(names)
+        table.add({"statement": "import opensearch_embed"}, {"milliseconds": float(seconds) * 1000})
+    return [row | {"loaded": sorted(loaded)} for row in table.rows()]
+
+
+SUITES: dict[str, Callable[[Lab, Plan], list[Row]]] = {
+    suite.__name__: suite for suite in (throughput, scaling, quota, shared, queries, threads, memory, imports)
+}

@@ -1,0 +1,192 @@
+"""How one call is worked off: plan, pace, send, retry, put together. Sync by threads, async by tasks.
+
+`run` and `arun` stand side by side, as do the steps below them; what differs is waiting alone.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from opensearch_embed._job import Job, Stopped, StopT
+from opensearch_embed._pace import Pace, shared_pace
+from opensearch_embed._plan import Batch, check_input_type, check_texts, measure, plan
+from opensearch_embed._refusal import Reply, redact
+from opensearch_embed._retry import Attempts, RetryPolicy
+from opensearch_embed._runtime import LoopRuntime, Runtime
+from opensearch_embed._store import Array, Lists
+from opensearch_embed._transport import Target
+from opensearch_embed._wire import decode_reply, encode_request
+from opensearch_embed.errors import InputError, OpenSearchEmbedError
+from opensearch_embed.options import Options
+from opensearch_embed.settings import Settings
+from opensearch_embed.usage import Meter, Usage
+
+StoreKind = type[Lists] | type[Array]
+
+
+class Engine:
+    """Everything behind the public methods of one client."""
+
+    def __init__(self, settings: Settings, options: Options) -> None:
+        self._settings = settings
+        self._options = options
+        self._policy = RetryPolicy(options.max_attempts, options.retry_timeout)
+        self._meter = Meter()
+        self.go_live()
+        _engines.add(self)
+
+    def go_live(self) -> None:
+        """Make what does not travel. Again in a forked child, where locks and connections are the parent's."""
+        settings, options = self._settings, self._options
+        self._pace = (
+            Pace(options.limiter)
+            if options.limiter is not None
+            else shared_pace(settings.endpoint, settings.model.service_id, options.qps)
+        )
+        self._meter = Meter(self._meter.usage)
+        self.runtime = Runtime(Target(settings, options.timeout, options.max_concurrency))
+
+    @property
+    def usage(self) -> Usage:
+        """What has been spent so far."""
+        return self._meter.usage
+
+    def run(self, texts: Iterable[str], input_type: str, kind: StoreKind, progress: bool) -> Any:
+        """Work a call off on worker threads, and return what its store holds."""
+        with self._begin(texts, input_type, kind, progress, threading.Event()) as job:
+            for _ in range(min(len(job), self._options.max_concurrency)):
+                self._submit_next(job)
+            try:
+                # In slices, since on Windows Ctrl-C does not wake a wait.
+                while not job.settled.wait(0.5):
+                    pass
+            except BaseException as interrupt:
+                job.stop.set()
+                self.runtime.hang_up()
+                job.settled.wait(0.5)
+                job.explain(interrupt)
+                raise
+            return job.outcome()
+
+    def _submit_next(self, job: Job[threading.Event]) -> None:
+        """Give the job's next batch to a worker. One at a time, so that jobs of other threads get their turn between."""
+        batch = job.take()
+        if batch is not None:
+            try:
+                self.runtime.submit(self._work, batch, job)
+            except RuntimeError as error:  # the interpreter is shutting down
+                job.fail(error)
+
+    def _work(self, batch: Batch, job: Job[threading.Event]) -> None:
+        try:
+            job.put(batch, self._exchange(batch, job))
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+            job.fail(error)
+        else:
+            self._submit_next(job)
+
+    async def arun(self, texts: Iterable[str], input_type: str, kind: StoreKind, progress: bool) -> Any:
+        """Work a call off in tasks of the running event loop, and return what its store holds."""
+        with self._begin(texts, input_type, kind, progress, asyncio.Event()) as job:
+            here = await self.runtime.here()
+            workers = min(len(job), self._options.max_concurrency)
+            if workers == 1:
+                await self._awork(job, here)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(workers):
+                        group.create_task(self._awork(job, here))
+            return job.outcome()
+
+    async def _awork(self, job: Job[asyncio.Event], here: LoopRuntime) -> None:
+        while (batch := job.take()) is not None:
+            try:
+                async with here.slots:
+                    vectors = await self._aexchange(batch, job, here)
+                job.put(batch, vectors)
+            except Exception as error:  # noqa: BLE001 - the call that gathers the batches raises it
+                job.fail(error)
+
+    def _exchange(self, batch: Batch, job: Job[threading.Event]) -> Any:
+        if not self._pace.take_turn(job.stop):
+            raise Stopped
+        body, transport = encode_request(batch.texts, job.input_type), self.runtime.transport
+
+        def attempt() -> Any:
+            self._meter.add(requests=1)
+            return self._understand(transport.send(body), batch, job)
+
+        return Attempts(self._policy, self._pace, job.stop, self._count_retry).run(attempt)
+
+    async def _aexchange(self, batch: Batch, job: Job[asyncio.Event], here: LoopRuntime) -> Any:
+        if not await self._pace.atake_turn(job.stop):
+            raise Stopped
+        body, transport = encode_request(batch.texts, job.input_type), here.transport
+
+        async def attempt() -> Any:
+            self._meter.add(requests=1)
+            return self._understand(await transport.send(body), batch, job)
+
+        return await Attempts(self._policy, self._pace, job.stop, self._count_retry).arun(attempt)
+
+    def _count_retry(self) -> None:
+        self._meter.add(retries=1)
+
+    def _understand(self, reply: Reply, batch: Batch, job: Job[Any]) -> Any:
+        try:
+            embedded = decode_reply(reply, expected=len(batch.texts), dimension=self._settings.model.dimension)
+            vectors = job.store.convert(embedded.vectors)
+        except OpenSearchEmbedError as error:
+            raise redact(error, self._settings.api_key.get_secret_value(), batch.texts) from error.__cause__
+        self._meter.add(texts=len(batch.texts), tokens=embedded.tokens)
+        return vectors
+
+    @contextlib.contextmanager
+    def _begin(
+        self, texts: Iterable[str], input_type: str, kind: StoreKind, progress: bool, stop: StopT
+    ) -> Iterator[Job[StopT]]:
+        """Check the input, plan the call and open its progress bar. Nothing is sent yet."""
+        role, items = check_input_type(input_type), check_texts(texts)
+        try:
+            sizes = measure(items, empty=self._options.empty)
+        except InputError as error:
+            error.pending = list(range(len(items)))
+            raise
+        blank = [index for index, size in enumerate(sizes) if not size]
+        with contextlib.ExitStack() as stack:
+            bar = stack.enter_context(_progress_bar(len(items))) if progress else None
+            store = kind(len(items), self._settings.model.dimension)
+            yield Job(
+                len(items),
+                plan(items, sizes),
+                blank,
+                input_type=role,
+                store=store,
+                stop=stop,
+                on_progress=bar.update if bar is not None else None,
+            )
+
+
+def _progress_bar(total: int) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc="Embedding", unit="text")
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_left_to_the_parent: list[Runtime] = []
+
+
+def _go_live_after_fork() -> None:
+    for engine in list(_engines):
+        # Kept, so that the child does not tidy up connections that the parent goes on using.
+        _left_to_the_parent.append(engine.runtime)
+        engine.go_live()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_go_live_after_fork)

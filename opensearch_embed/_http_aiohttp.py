@@ -1,0 +1,76 @@
+"""The async transport: the only file that imports aiohttp (the emulator aside)."""
+
+import math
+import time
+
+import aiohttp
+
+from opensearch_embed._refusal import Reply
+from opensearch_embed._transport import ErrorTable, Target
+from opensearch_embed.errors import ConnectFailed, TimedOut, TransportError
+
+ERRORS: ErrorTable = (
+    (aiohttp.ServerTimeoutError, TimedOut, "the answer did not come in time"),
+    (TimeoutError, TimedOut, "the answer did not come in time"),
+    (aiohttp.ClientProxyConnectionError, ConnectFailed, "the proxy gave no connection"),
+    (aiohttp.ClientHttpProxyError, ConnectFailed, "the proxy gave no connection"),
+    (aiohttp.ClientSSLError, ConnectFailed, "the encrypted connection failed"),
+    (aiohttp.ClientConnectorError, ConnectFailed, "no connection"),
+    (aiohttp.ClientConnectionError, TransportError, "the connection broke"),
+    ((aiohttp.ClientError, OSError), TransportError, "the request failed"),
+)
+
+
+class AiohttpTransport:
+    """Sends request bodies over one `aiohttp.ClientSession`. Belongs to the event loop that it is made in."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._headers = target.headers
+        self._url = target.url
+        self._session = aiohttp.ClientSession(
+            # The client bounds its concurrency itself, so the connector need not.
+            connector=aiohttp.TCPConnector(limit=0, ssl=target.ssl_context or True),
+            timeout=aiohttp.ClientTimeout(total=target.timeout, ceil_threshold=math.inf),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=2**20,
+        )
+
+    async def send(self, body: bytes) -> Reply:
+        """Send one request and read the whole answer.
+
+        Raises:
+            TransportError: No answer came back.
+        """
+        target = self._target
+        try:
+            async with self._session.post(
+                self._url, data=body, headers=self._headers, proxy=target.settings.proxy, allow_redirects=False
+            ) as response:
+                received_at = time.time()
+                content, complete = await self._read(response.content)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise target.translate(error, ERRORS) from error
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status, headers, content, complete, received_at)
+
+    async def _read(self, stream: aiohttp.StreamReader) -> tuple[bytes, bool]:
+        """Return the body, not decompressed, and whether it is whole; an absurdly long one is cut."""
+        chunks: list[bytes] = []
+        size, limit = 0, self._target.max_reply_bytes
+        try:
+            while chunk := await stream.readany():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    return b"".join(chunks), False
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError):
+            return b"".join(chunks), False
+        return b"".join(chunks), True
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()

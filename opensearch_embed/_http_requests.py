@@ -1,0 +1,112 @@
+"""The sync transport: the only file that imports requests."""
+
+import time
+from typing import Any
+
+import requests
+import urllib3
+from requests import exceptions as foreign
+from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
+from urllib3 import exceptions as lower
+
+from opensearch_embed._http_deadline import LiveConnections
+from opensearch_embed._refusal import Reply
+from opensearch_embed._transport import ErrorTable, Target
+from opensearch_embed.errors import ConnectFailed, TimedOut, TransportError
+
+ERRORS: ErrorTable = (
+    (foreign.ConnectTimeout, TimedOut, "no connection in time"),
+    ((foreign.Timeout, lower.TimeoutError), TimedOut, "the answer did not come in time"),
+    (foreign.ProxyError, ConnectFailed, "the proxy gave no connection"),
+    ((foreign.SSLError, lower.SSLError), ConnectFailed, "the encrypted connection failed"),
+    (lower.NewConnectionError, ConnectFailed, "no connection"),
+    ((foreign.ConnectionError, foreign.ChunkedEncodingError), TransportError, "the connection broke"),
+    ((foreign.RequestException, lower.HTTPError), TransportError, "the request failed"),
+)
+
+
+class _Adapter(HTTPAdapter):
+    """Opens connections that keep the deadline, and trusts one set of certificates, loaded once."""
+
+    def __init__(self, target: Target, live: LiveConnections) -> None:
+        self._ssl_context = target.ssl_context
+        self._pool_classes = live.pool_classes()
+        super().__init__(pool_connections=1, pool_maxsize=target.connections)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._ssl_context, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pool_classes
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(
+            proxy, ssl_context=self._ssl_context, proxy_ssl_context=self._ssl_context, **kwargs
+        )
+        manager.pool_classes_by_scheme = self._pool_classes
+        return manager
+
+    def cert_verify(self, conn: Any, *_: Any) -> None:
+        """Add no certificates to those of the context, as requests would."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+class RequestsTransport:
+    """Sends request bodies over one `requests.Session`. Safe to share between threads."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._live = LiveConnections()
+        self._session = requests.Session()
+        # The environment (.netrc above all, which would replace our key) has been read by settings already.
+        self._session.trust_env = False
+        self._session.mount(f"{target.settings.endpoint}/", _Adapter(target, self._live))
+        proxy = target.settings.proxy
+        self._proxies = {"http": proxy, "https": proxy} if proxy else {}
+        # Prepared once and copied for each request: preparing costs more than sending.
+        self._template = requests.Request("POST", target.url, headers=target.headers).prepare()
+        self._template._cookies = RequestsCookieJar()  # type: ignore[attr-defined]
+
+    def send(self, body: bytes) -> Reply:
+        """Send one request and read the whole answer.
+
+        Raises:
+            TransportError: No answer came back.
+        """
+        target = self._target
+        request = self._template.copy()
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        try:
+            response = self._session.send(
+                request,
+                stream=True,
+                allow_redirects=False,
+                proxies=self._proxies,
+                timeout=urllib3.Timeout(total=target.timeout),  # type: ignore[arg-type]
+            )
+            with response:
+                received_at = time.time()
+                content, complete = self._read(response.raw)
+        except (foreign.RequestException, lower.HTTPError) as error:
+            raise target.translate(error, ERRORS) from error
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status_code, headers, content, complete, received_at)
+
+    def _read(self, raw: urllib3.HTTPResponse) -> tuple[bytes, bool]:
+        """Return the body, not decompressed, and whether it is whole; an absurdly long one is cut."""
+        limit = self._target.max_reply_bytes
+        try:
+            if raw.length_remaining is not None and raw.length_remaining <= limit:
+                return raw.read(decode_content=False), True
+            content = raw.read(limit + 1, decode_content=False)
+        except (lower.ProtocolError, lower.SSLError):
+            return b"", False
+        return content, len(content) <= limit
+
+    def hang_up(self) -> None:
+        """End what is under way, from any thread."""
+        self._live.hang_up()
+
+    def close(self) -> None:
+        """Close every connection; the next `send` opens a new one."""
+        self._session.close()

@@ -1,0 +1,85 @@
+"""What the demo says, as lines of text. Nothing here prints, measures or searches.
+
+The lines are plain: no colour and no cursor movement, so that they read the same in a terminal, a pipe and a log.
+"""
+
+import unicodedata
+
+from opensearch_embed.demo._findings import Answer, Findings
+from opensearch_embed.demo.corpus import Document, Language, Question
+from opensearch_embed.settings import Settings
+
+TITLE_COLUMNS = 20
+LANGUAGES: dict[Language, str] = {"en": "English", "zh": "Chinese"}
+
+EMULATOR_NOTE = """\
+The vectors above are the emulator's own, made on this machine by a small public model. They are not the service's,
+whose scores will differ. To run the same demo against the service, set:
+
+  export OPENSEARCH_API_KEY="OS-..."
+  export OPENSEARCH_ENDPOINT="https://default-....platform-cn-shanghai.opensearch.aliyuncs.com"
+  # optional, with their defaults:
+  export OPENSEARCH_WORKSPACE="default"
+  export OPENSEARCH_MODEL="ops-text-embedding-002"
+""".splitlines()
+
+SERVICE_NOTE = ["The vectors above are the service's. Without OPENSEARCH_API_KEY the demo runs on a local emulator."]
+
+
+def opening(documents: list[Document], questions: list[Question], settings: Settings, *, emulated: bool) -> list[str]:
+    """Say what is going to be searched, and where."""
+    origin = "a local emulator, since no key and endpoint are set" if emulated else "the service"
+    return [
+        f"{_count('documents', documents)}; {_count('questions', questions)}",
+        "",
+        f"  endpoint   {settings.endpoint} ({origin})",
+        f"  workspace  {settings.workspace}",
+        f"  model      {settings.model.service_id}, {settings.model.dimension} dimensions",
+    ]
+
+
+def results(findings: Findings, documents: list[Document], seconds: float) -> list[str]:
+    """Show one framework's answers, and what they took."""
+    usage = findings.usage
+    by_id = {document.id: document for document in documents}
+    retries = f" ({usage.retries} of them retries)" if usage.retries else ""
+    return [
+        *(line for answer in findings.answers for line in _answer(answer, by_id)),
+        f"  found first: {findings.found_first} of {len(findings.answers)}",
+        f"  took {usage.requests} requests{retries}, {usage.texts} texts, {usage.tokens:,} tokens, {seconds:.1f} s",
+    ]
+
+
+def closing(*, emulated: bool) -> list[str]:
+    """Say whose vectors these were, and how to use the service's."""
+    return EMULATOR_NOTE if emulated else SERVICE_NOTE
+
+
+def fit(text: str, columns: int) -> str:
+    """Cut or fill a text to a number of terminal columns, of which a wide (Chinese) character takes two."""
+    if _columns(text) > columns:
+        while _columns(text) > columns - 1:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (columns - _columns(text))
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _count(things: str, of: list[Document] | list[Question]) -> str:
+    spoken = [thing.language for thing in of]
+    parts = ", ".join(f"{spoken.count(code)} {name}" for code, name in LANGUAGES.items())
+    return f"{len(of)} {things} ({parts})"
+
+
+def _answer(answer: Answer, by_id: dict[str, Document]) -> list[str]:
+    question, expected = answer.question, by_id[answer.question.document_id]
+    crossing = f"  ({question.language} > {expected.language})" if question.language != expected.language else ""
+    missed = "" if answer.found_first else f"  expected: {expected.title}"
+    hits = (f"{hit.score:5.2f} {fit(by_id[hit.document_id].title, TITLE_COLUMNS)}" for hit in answer.hits)
+    return [
+        f"  {'✓' if answer.found_first else '✗'} {question.text}{crossing}{missed}",
+        f"    {' '.join(hits)}".rstrip(),
+    ]

@@ -1,0 +1,197 @@
+"""Where the service is and who calls it: explicit argument first, then the environment, then the default.
+
+This is the only file that reads the environment. It opens no connection.
+"""
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
+
+from opensearch_embed.errors import ConfigurationError
+from opensearch_embed.models import DEFAULT_MODEL, ModelSpec, find_model
+
+EMULATOR_HINT = "With no account at hand, run the emulator: opensearch-embed emulator"
+
+
+@runtime_checkable
+class SecretString(Protocol):
+    """What pydantic's `SecretStr` is: a string that does not print itself."""
+
+    def get_secret_value(self) -> str:
+        """Return the string."""
+        ...
+
+
+class Secret:
+    """A string that does not print itself. Pickling keeps it: a worker process needs it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def get_secret_value(self) -> str:
+        """Return the string."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that says which service is called, and how it is reached.
+
+    Attributes:
+        endpoint: Scheme and host, such as `https://default-abc.platform-cn-shanghai.opensearch.aliyuncs.com`.
+        api_key: The key; it does not print.
+        workspace: The workspace that the key is valid for.
+        model: The model, with its dimension.
+        proxy: URL of the proxy, or `None`. May hold a password, so it does not print.
+        ca_bundle: File of certificates to trust; `None` means certifi's.
+        allow_http: Whether a plain http endpoint that is not on this machine is allowed.
+    """
+
+    endpoint: str
+    api_key: Secret
+    workspace: str
+    model: ModelSpec
+    proxy: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
+    allow_http: bool = False
+
+
+def resolve_settings(
+    *,
+    model: str | None = None,
+    endpoint: str | None = None,
+    api_key: str | SecretString | None = None,
+    workspace: str | None = None,
+    dimension: int | None = None,
+    allow_http: bool = False,
+    ca_bundle: str | os.PathLike[str] | None = None,
+    proxy: str | None = None,
+) -> Settings:
+    """Find each setting and check it.
+
+    Raises:
+        ConfigurationError: A setting is missing, blank, or makes no sense.
+    """
+    url = _endpoint(_find("endpoint", endpoint, "OPENSEARCH_ENDPOINT"), allow_http)
+    key = api_key.get_secret_value() if isinstance(api_key, SecretString) else api_key
+    return Settings(
+        endpoint=url,
+        api_key=_checked_key(_find("api_key", key, "OPENSEARCH_API_KEY")),
+        workspace=_find("workspace", workspace, "OPENSEARCH_WORKSPACE", "default"),
+        model=find_model(_find("model", model, "OPENSEARCH_MODEL", DEFAULT_MODEL), dimension),
+        proxy=_proxy(proxy, url),
+        ca_bundle=_ca_bundle(ca_bundle),
+        allow_http=allow_http,
+    )
+
+
+def environment_is_set() -> bool:
+    """Tell whether the environment names both a key and an endpoint, so that no argument is needed."""
+    return all(os.environ.get(name, "").strip() for name in ("OPENSEARCH_API_KEY", "OPENSEARCH_ENDPOINT"))
+
+
+def _find(argument: str, value: str | None, variable: str, default: str | None = None) -> str:
+    source = argument
+    if value is None:
+        value, source = os.environ.get(variable), variable
+    if value is None or (default is not None and source == variable and not value.strip()):
+        value = default
+    if value is None:
+        raise ConfigurationError(
+            f"No {argument}: pass {argument}=... or set the environment variable {variable}. {EMULATOR_HINT}"
+        )
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{argument} must be a str, not {type(value).__name__}.")
+    if not value.strip():
+        raise ConfigurationError(
+            f"{source} is blank: pass {argument}=... or set the environment variable {variable}. {EMULATOR_HINT}"
+        )
+    return value.strip()
+
+
+def _checked_key(key: str) -> Secret:
+    if not key.isascii() or not key.isprintable():
+        raise ConfigurationError(
+            "api_key (OPENSEARCH_API_KEY) holds a character that no HTTP header can carry. Copy the key again."
+        )
+    return Secret(key)
+
+
+def _endpoint(value: str, allow_http: bool) -> str:
+    url = value if "://" in value else f"https://{value}"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"endpoint (OPENSEARCH_ENDPOINT) is not a URL: {error}.") from error
+    scheme = parts.scheme.lower()
+    if scheme not in ("https", "http") or not host or any(char.isspace() for char in url):
+        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must be a host name, or a URL with https.")
+    if parts.username or parts.password:
+        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must not hold a user or password: the key is api_key.")
+    if parts.query or parts.fragment or parts.path.strip("/"):
+        raise ConfigurationError(
+            "endpoint (OPENSEARCH_ENDPOINT) must be the host alone, without a path: the client adds the API's own."
+        )
+    if scheme == "http" and not allow_http and not is_loopback(host):
+        raise ConfigurationError(
+            f"endpoint {scheme}://{parts.netloc} is plain http: the key would travel in clear. "
+            "Use https, or say allow_http=True if the network between is trusted."
+        )
+    return f"{scheme}://{parts.netloc}"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _proxy(proxy: str | None, url: str) -> str | None:
+    """Return the proxy to use; the environment is read by the rules that every HTTP library follows."""
+    if proxy is None:
+        # Heavy for an import of this package, and needed only when a client is made.
+        import urllib.request
+
+        parts = urlsplit(url)
+        proxies = urllib.request.getproxies()
+        proxy = proxies.get(parts.scheme) or proxies.get("all")
+        if not proxy or urllib.request.proxy_bypass(parts.netloc):
+            return None
+    if not isinstance(proxy, str):
+        raise ConfigurationError(f"proxy must be a URL, not {type(proxy).__name__}.")
+    if not proxy.strip():
+        return None
+    found = proxy if "://" in proxy else f"http://{proxy}"
+    if urlsplit(found).scheme not in ("http", "https") or not urlsplit(found).hostname:
+        raise ConfigurationError("proxy must be an http or https URL, such as http://proxy.example:3128.")
+    return found
+
+
+def _ca_bundle(ca_bundle: str | os.PathLike[str] | None) -> str | None:
+    """Return the file of trusted certificates: the argument, or what requests and OpenSSL read from the environment."""
+    if ca_bundle is None:
+        names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+        found = next((os.environ[name] for name in names if os.environ.get(name)), None)
+        if found is None:
+            return None
+        ca_bundle = found
+    path = os.fspath(ca_bundle)
+    if not os.path.exists(path):
+        raise ConfigurationError(f"ca_bundle {path!r} does not exist: it names a file of certificates in PEM form.")
+    return path

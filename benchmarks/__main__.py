@@ -28,8 +28,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Run the suites asked for. Progress goes to stderr, the tables to stdout."""
+def main() -> int:
+    """Run the suites asked for. Progress goes to stderr, the tables to stdout; 1 if a side failed, 0 however slow."""
     options = _options()
     full = not (options.quick or options.only or options.side)
     plan = Plan(
@@ -47,7 +47,7 @@ def main() -> None:
             print(f"{name}:", file=sys.stderr, flush=True)
             results[name] = SUITES[name](lab, plan)
             print(f"  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    print(report(machine, results, compare=not options.side))
+    print(report(machine, results))
     if path := options.json or (ROOT / "benchmarks" / "results.json" if full else None):
         path.write_bytes(orjson.dumps({"machine": machine, "results": results}, option=orjson.OPT_INDENT_2) + b"\n")
     if folder := options.plots or (ROOT / "docs" if full else None):
@@ -55,7 +55,10 @@ def main() -> None:
 
         for path in draw(results, folder):
             print(f"drew {path.name}", file=sys.stderr)
+    for failure in lab.failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    return 1 if lab.failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

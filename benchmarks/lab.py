@@ -18,6 +18,10 @@ from benchmarks.machine import choose_cores
 ROOT = Path(__file__).parent.parent
 
 
+class WorkerFailed(RuntimeError):
+    """A worker ended without an outcome; what it said is on stderr."""
+
+
 def _environment() -> dict[str, str]:
     """No proxy, no settings of the user's own, one thread in numpy."""
     kept = {
@@ -44,7 +48,7 @@ def _read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"{process.args!r} ended with {process.wait()}; its error is above")
+        raise WorkerFailed(f"it ended with {process.wait()}; its error is above")
     return line.strip()
 
 
@@ -64,6 +68,7 @@ class Lab:
         self._core = core
         self.url = f"http://127.0.0.1:{port}"
         self.dimension = dimension
+        self.failures: list[str] = []
 
     def _control(self, method: str, path: str, settings: dict[str, Any] | None = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
@@ -101,6 +106,14 @@ class Lab:
                 worker.communicate()
         counts = self._control("GET", "/stats")
         return [replace(outcome, server=counts) for outcome in outcomes]
+
+    def check(self, job: Job) -> None:
+        """Run a job whose vectors the server marks, for its check alone."""
+        try:
+            self.measure(job)
+        except WorkerFailed as error:
+            print(f"  {job.side}: CHECK FAILED: {error}", file=sys.stderr, flush=True)
+            self.failures.append(f"check of {job.side}")
 
     @staticmethod
     def _await_ready(worker: subprocess.Popen[str]) -> None:

@@ -13,7 +13,8 @@ from benchmarks.goals import Results, Row, find
 
 _INK, _MUTED, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
 _LINES = {  # side: label, colour, dashes, marker
-    "raw sockets": ("the wire: nothing decoded", "#9aa5b1", (1, 2), ""),
+    "raw sockets": ("the wire, nothing read", "#9aa5b1", (1, 2), ""),
+    "raw sockets, decoded": ("the wire, read by orjson", "#5f6b7a", (1, 2), ""),
     "embed_array": ("opensearch-embed, array", "#0b6e4f", (), "o"),
     "aembed": ("opensearch-embed, async", "#2a9d8f", (), "s"),
     "embed": ("opensearch-embed, sync", "#264fa8", (), "D"),
@@ -58,7 +59,7 @@ def draw_throughput(rows: list[Row], path: Path) -> None:
 
     def speed(side: str, latency: float) -> float:
         sides = ("peer async, 32 at once", "peer async, all at once") if side == "peer async" else (side,)
-        return max(float(find(rows, side=name, latency_ms=latency)["texts_per_second"]) for name in sides)
+        return max(find(rows, "texts_per_second", side=name, latency_ms=latency) for name in sides)
 
     figure, axes = plt.subplots(figsize=(7.4, 4.2))
     ends = []
@@ -67,6 +68,8 @@ def draw_throughput(rows: list[Row], path: Path) -> None:
         axes.plot(latencies, speeds, color=colour, dashes=dashes or (None, None), marker=marker, lw=2, ms=5)
         ends.append((speeds[-1], label, colour))
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
     _label_ends(axes, latencies[-1], ends)
     axes.set_xticks(latencies, [f"{latency:g} ms" for latency in latencies])
     axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -77,9 +80,8 @@ def draw_throughput(rows: list[Row], path: Path) -> None:
 
 def _label_ends(axes: Any, x: float, ends: list[tuple[float, str, str]]) -> None:
     """Write each line's name beside its end, moved apart where two would touch."""
-    least = 1.17  # of one label's height to the next, on the logarithmic scale
     low, high = axes.get_ylim()
-    least = (high / low) ** 0.055
+    least = (high / low) ** 0.055  # the ratio of one label's height to the next
     at = 0.0
     for value, label, colour in sorted(ends):
         at = max(value, at * least)
@@ -94,7 +96,7 @@ def draw_quota(rows: list[Row], path: Path) -> None:
     width = 0.8 / len(_BARS)
     for axes, (figure_name, title) in zip(panels, titles.items(), strict=True):
         for place, (side, (label, colour)) in enumerate(_BARS.items()):
-            shares = [100 * find(rows, side=side, window=window)[figure_name] for window in windows]
+            shares = [100 * find(rows, figure_name, side=side, window=window) for window in windows]
             places = [number + (place - (len(_BARS) - 1) / 2) * width for number in range(len(windows))]
             bars = axes.bar(places, shares, width * 0.9, color=colour, label=label)
             axes.bar_label(bars, [f"{share:.0f}" for share in shares], fontsize=8, padding=1, color=_MUTED)

@@ -1,9 +1,15 @@
 """Prints the results as Markdown tables, so that they can be pasted where they are needed."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.goals import Results, Row, best_async_peer, find, goals
+
+
+def _ratio(ratio: float) -> str:
+    return "-" if math.isnan(ratio) else f"{ratio:.1f}x"
+
 
 _FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "side": ("side", str),
@@ -12,11 +18,16 @@ _FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "window": ("window", str),
     "texts": ("texts", "{:,}".format),
     "wall": ("wall, s", "{:.2f}".format),
+    "to_peer_sync": ("peer sync takes", _ratio),
+    "to_peer_async": ("peer async takes", _ratio),
+    "to_raw": ("of raw sockets", _ratio),
+    "to_decoded": ("of raw, decoded", _ratio),
     "texts_per_second": ("texts/s", "{:,.0f}".format),
     "cpu_ms_per_request": ("CPU, ms per 32 texts", "{:.2f}".format),
     "memory_mb": ("peak over result, MB", "{:.0f}".format),
     "result_mb": ("result, MB", "{:.0f}".format),
     "share": ("share of the quota", "{:.1%}".format),
+    "pace": ("admitted a second", "{:.1f}".format),
     "admitted": ("admitted", "{:.0f}".format),
     "rejected": ("rejected", "{:.0f}".format),
     "rejected_share": ("of all requests", "{:.1%}".format),
@@ -57,26 +68,25 @@ def rows_table(rows: list[Row]) -> str:
     )
 
 
-def ratios_table(rows: list[Row]) -> str:
-    """How many times faster each side is than the peer's, and how far it is from the wire."""
-    sides = dict.fromkeys(row["side"] for row in rows)
-    latencies = sorted({row["latency_ms"] for row in rows})
-    lines = []
-    for side in sides:
-        line = [side]
-        for latency in latencies:
-            wall = find(rows, side=side, latency_ms=latency)["wall"]
-            others = (
-                find(rows, side="peer sync", latency_ms=latency)["wall"] / wall,
-                best_async_peer(rows, latency) / wall,
-                wall / find(rows, side="raw sockets", latency_ms=latency)["wall"],
-            )
-            line += [f"{wall:.2f} s", *(f"{ratio:.1f}x" for ratio in others)]
-        lines.append(line)
-    header = ["side"]
-    for latency in latencies:
-        header += [f"{latency:g} ms", "to peer sync", "to peer async", "of raw sockets"]
-    return table(header, lines)
+def throughput_tables(rows: list[Row]) -> str:
+    """A table for each latency: the figures, and how each side stands to the peer's two ways and to the wire."""
+    return "\n\n".join(
+        f"At {latency:g} ms:\n\n"
+        + rows_table([_with_ratios(row, rows) for row in rows if row["latency_ms"] == latency])
+        for latency in sorted({row["latency_ms"] for row in rows})
+    )
+
+
+def _with_ratios(row: Row, rows: list[Row]) -> Row:
+    latency, wall = row["latency_ms"], row["wall"]
+    others = {
+        "to_peer_sync": find(rows, "wall", side="peer sync", latency_ms=latency) / wall,
+        "to_peer_async": best_async_peer(rows, latency) / wall,
+        "to_raw": wall / find(rows, "wall", side="raw sockets", latency_ms=latency),
+        "to_decoded": wall / find(rows, "wall", side="raw sockets, decoded", latency_ms=latency),
+    }
+    kept = {name: figure for name, figure in row.items() if name not in ("latency_ms", "result_mb")}
+    return kept | others
 
 
 def goals_table(results: Results) -> str:
@@ -84,16 +94,16 @@ def goals_table(results: Results) -> str:
     return table(["goal", "wanted", "measured", "met"], (goal.cells() for goal in goals(results)))
 
 
-def report(machine: dict[str, Any], results: Results, *, compare: bool = True) -> str:
-    """All of it, as Markdown; without `compare`, no ratios and no goals, which need every side."""
+def report(machine: dict[str, Any], results: Results) -> str:
+    """All of it, as Markdown."""
     pinned = "client and server each on a core of its own" if machine["pinned"] else "not pinned"
     parts = [
         f"{machine['processor']}, {machine['cores']} cores, {pinned}; {machine['python']}; `{machine['command']}`",
     ]
     for suite, rows in results.items():
-        parts += [f"## {_TITLES[suite]}", rows_table(rows)]
-        if suite == "throughput" and compare:
-            parts.append(ratios_table(rows))
-    if compare and goals(results):
+        if not rows:
+            continue
+        parts += [f"## {_TITLES[suite]}", (throughput_tables if suite == "throughput" else rows_table)(rows)]
+    if goals(results):
         parts += ["## Goals", goals_table(results)]
     return "\n\n".join(parts)

@@ -8,12 +8,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 
-from benchmarks.job import BATCH, Outcome
-from benchmarks.lab import Lab, run_script
+from benchmarks.job import BATCH, Job, Outcome
+from benchmarks.lab import Lab, WorkerFailed, run_script
 from benchmarks.windows import WINDOWS
 
 Row = dict[str, Any]
@@ -41,16 +42,24 @@ class Plan:
 
 
 class Table:
-    """Collects outcomes under what was varied, and reduces each group to medians."""
+    """Takes measurements under what is varied, and reduces each group to medians."""
 
-    def __init__(self) -> None:
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
         self._groups: dict[str, list[Row]] = defaultdict(list)
+
+    def measure(self, varied: Row, reduce: Callable[[list[Outcome]], Row], *jobs: Job, **settings: Any) -> None:
+        """Measure once and keep the figures. A side that fails is told, and the others go on."""
+        try:
+            self.add(varied, reduce(self._lab.measure(*jobs, **settings)))
+        except WorkerFailed as error:
+            _say(varied, f"FAILED: {error}")
+            self._lab.failures.append(str(varied))
 
     def add(self, varied: Row, figures: Row) -> None:
         """Keep the figures of one measurement; show that something is going on."""
         self._groups[orjson.dumps(varied).decode()].append(figures)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        print(f"  {' | '.join(str(value) for value in varied.values())}: {told}", file=sys.stderr, flush=True)
+        _say(varied, ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
     def rows(self) -> list[Row]:
         """One row for each group: the medians, how many rounds, and the wall times they are the medians of."""
@@ -62,7 +71,12 @@ class Table:
         return rows
 
 
-def _figures(outcome: Outcome, texts: int) -> Row:
+def _say(varied: Row, what: str) -> None:
+    print(f"  {' | '.join(str(value) for value in varied.values())}: {what}", file=sys.stderr, flush=True)
+
+
+def _figures(outcomes: list[Outcome], texts: int) -> Row:
+    [outcome] = outcomes
     return {
         "wall": outcome.wall,
         "texts_per_second": texts / outcome.wall,
@@ -74,102 +88,113 @@ def _figures(outcome: Outcome, texts: int) -> Row:
 
 
 def _quota_figures(outcomes: list[Outcome], texts: int, per_request: int = BATCH) -> Row:
-    """Share of the quota: requests' worth of texts over what the quota allows in the time the call took."""
+    """Share of the quota: requests' worth of texts over what the quota allows in the time of the call.
+
+    That time includes the last reply's latency. The pace is what the server saw, from the first request to the last.
+    """
     begin = min(outcome.start for outcome in outcomes)
     wall = max(outcome.start + outcome.wall for outcome in outcomes) - begin
-    admitted, rejected = outcomes[0].server["admitted"], outcomes[0].server["rejected"]
+    server = outcomes[0].server
+    admitted, rejected = server["admitted"], server["rejected"]
     return {
         "wall": wall,
         "share": texts / per_request / wall / QPS,
+        "pace": (admitted - 1) / (server["admitted_at"][-1] - server["admitted_at"][0]),
         "admitted": admitted,
         "rejected": rejected,
         "rejected_share": rejected / (admitted + rejected),
     }
 
 
+def _query_figures(outcomes: list[Outcome]) -> Row:
+    median = outcomes[0].notes["median_ms"]
+    return {"median_ms": median, "added_ms": median - 30}
+
+
 def throughput(lab: Lab, plan: Plan) -> list[Row]:
     """Every side at every latency, without a quota. Each side is checked first: every vector is its text's own."""
     sides = plan.sides or (*WIRE, *PEERS, *CORE, *ADAPTERS)
+    table = Table(lab)
     for side in sides:
-        lab.measure(lab.job(side, 640, marked=True))
-    table = Table()
+        lab.check(lab.job(side, 640, marked=True))
     for number in range(plan.rounds):
         for latency in plan.latencies:
             for side in sides if number or plan.quick or plan.sides else (*sides, DEFAULT_PEER):
-                [outcome] = lab.measure(lab.job(side, plan.texts), latency_ms=latency)
-                table.add({"side": side, "latency_ms": latency}, _figures(outcome, plan.texts))
+                figures = partial(_figures, texts=plan.texts)
+                varied = {"side": side, "latency_ms": latency}
+                table.measure(varied, figures, lab.job(side, plan.texts), latency_ms=latency)
     return table.rows()
 
 
 def scaling(lab: Lab, plan: Plan) -> list[Row]:
     """1k, 10k and 100k texts at 30 ms; the largest once."""
-    table = Table()
+    table = Table(lab)
     for number in range(plan.rounds):
         for texts in (1_000, 10_000) if number or plan.quick else (1_000, 10_000, 100_000):
             for side in ("raw sockets", "peer async, 32 at once", *CORE):
-                [outcome] = lab.measure(lab.job(side, texts), latency_ms=30)
-                table.add({"side": side, "texts": texts}, _figures(outcome, texts))
+                figures = partial(_figures, texts=texts)
+                table.measure({"side": side, "texts": texts}, figures, lab.job(side, texts), latency_ms=30)
     return table.rows()
 
 
 def quota(lab: Lab, plan: Plan) -> list[Row]:
     """12,800 texts under 50 QPS; the peer, which has no pace of its own, once, and its sync path with fewer texts."""
-    table = Table()
-    texts = WAVE if plan.quick else 4 * WAVE
+    table = Table(lab)
     for number in range(plan.rounds):
         for window in WINDOWS:
-            for side in ("embed", "aembed") if number else ("embed", "aembed", *PEERS):
-                count = WAVE if side == "peer sync" else texts
-                outcomes = lab.measure(lab.job(side, count, qps=QPS), latency_ms=100, quota=QPS, window=window)
-                table.add({"side": side, "window": window}, _quota_figures(outcomes, count))
+            for side in ("embed", "aembed") if number or plan.quick else ("embed", "aembed", *PEERS):
+                count = WAVE if side == "peer sync" else 4 * WAVE
+                figures = partial(_quota_figures, texts=count)
+                job, varied = lab.job(side, count, qps=QPS), {"side": side, "window": window}
+                table.measure(varied, figures, job, latency_ms=100, quota=QPS, window=window)
     return table.rows()
 
 
 def shared(lab: Lab, plan: Plan) -> list[Row]:
     """Two processes that know nothing of each other share one quota, 12,800 texts each."""
-    table = Table()
+    table = Table(lab)
     texts = 4 * WAVE
     for _ in range(plan.rounds):
         for window in WINDOWS:
             for side in ("embed",) if plan.quick else ("embed", "aembed"):
                 jobs = [lab.job(side, texts, qps=QPS)] * 2
-                outcomes = lab.measure(*jobs, latency_ms=100, quota=QPS, window=window)
-                table.add({"side": side, "window": window}, _quota_figures(outcomes, 2 * texts))
+                figures = partial(_quota_figures, texts=2 * texts)
+                varied = {"side": side, "window": window}
+                table.measure(varied, figures, *jobs, latency_ms=100, quota=QPS, window=window)
     return table.rows()
 
 
 def queries(lab: Lab, plan: Plan) -> list[Row]:
     """One query after another at 30 ms: what each side adds to the server's latency."""
-    table = Table()
+    table = Table(lab)
     sides = ("raw query", "peer query", "embed query", "aembed query", "LangChain query", "LlamaIndex query")
     for _ in range(plan.rounds):
         for side in sides:
-            [outcome] = lab.measure(lab.job(side, 50 if plan.quick else 100), latency_ms=30)
-            median = outcome.notes["median_ms"]
-            table.add({"side": side, "latency_ms": 30}, {"median_ms": median, "added_ms": median - 30})
+            job = lab.job(side, 50 if plan.quick else 100)
+            table.measure({"side": side, "latency_ms": 30}, _query_figures, job, latency_ms=30)
     return table.rows()
 
 
 def threads(lab: Lab, plan: Plan) -> list[Row]:
     """Eight threads ask queries on one client, under 50 QPS at 100 ms."""
-    table = Table()
-    count = 2 * QPS if plan.quick else 8 * QPS
+    table = Table(lab)
+    count = 8 * QPS
     for _ in range(plan.rounds):
         for window in WINDOWS:
             job = lab.job("8 threads of queries", count, qps=QPS)
-            outcomes = lab.measure(job, latency_ms=100, quota=QPS, window=window)
-            table.add({"side": job.side, "window": window}, _quota_figures(outcomes, count, per_request=1))
+            figures = partial(_quota_figures, texts=count, per_request=1)
+            varied = {"side": job.side, "window": window}
+            table.measure(varied, figures, job, latency_ms=100, quota=QPS, window=window)
     return table.rows()
 
 
 def memory(lab: Lab, plan: Plan) -> list[Row]:
     """What a call holds beyond its result: 100,000 texts, no latency, so that replies come as fast as they can."""
-    table = Table()
+    table = Table(lab)
     texts = 10_000 if plan.quick else 100_000
     for _ in range(plan.rounds):
         for side in ("embed_array", "aembed_array"):
-            [outcome] = lab.measure(lab.job(side, texts))
-            table.add({"side": side, "texts": texts}, _figures(outcome, texts))
+            table.measure({"side": side, "texts": texts}, partial(_figures, texts=texts), lab.job(side, texts))
     return table.rows()
 
 
@@ -183,9 +208,9 @@ print(seconds, *[name for name in heavy if name in sys.modules])
 """
 
 
-def imports(_lab: Lab, plan: Plan) -> list[Row]:
+def imports(lab: Lab, plan: Plan) -> list[Row]:
     """The first `import opensearch_embed` of a process, and which libraries came with it."""
-    table = Table()
+    table = Table(lab)
     loaded: set[str] = set()
     for _ in range(5 * plan.rounds):
         seconds, *names = run_script(_IMPORT).split()

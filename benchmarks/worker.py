@@ -44,12 +44,12 @@ def held_bytes() -> int:
 
 
 def result_bytes(result: Any) -> int:
-    """Size of the vectors: an array's bytes, or a list of lists of floats (8 for the place, 24 for the float)."""
+    """Size of the vectors: an array's bytes, or lists of floats (24 bytes each, for which the allocator takes 32)."""
     if isinstance(result, int):
         return 0
     if hasattr(result, "nbytes"):
         return int(result.nbytes)
-    return sum(sys.getsizeof(vector) + 24 * len(vector) for vector in result) + sys.getsizeof(result)
+    return sum(sys.getsizeof(vector) + 32 * len(vector) for vector in result) + sys.getsizeof(result)
 
 
 def check(result: Any, job: Job) -> None:

@@ -57,7 +57,7 @@ class OpenSearchEmbeddings(BaseModel, Embeddings):
         except ValidationError as error:
             raise configuration_error(error, type(self).model_fields) from error
         # Every field but one is an argument of the client.
-        given = {name: getattr(self, name) for name in type(self).model_fields if name != "show_progress_bar"}
+        given = {name: getattr(self, name) for name in OpenSearchEmbeddings.model_fields if name != "show_progress_bar"}
         client = EmbeddingClient(**given)
         self._client = client
         settings = client.settings
@@ -68,6 +68,10 @@ class OpenSearchEmbeddings(BaseModel, Embeddings):
             workspace=settings.workspace,
             dimension=client.dimension,
         )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Frozen, so pydantic refuses; but its error prints the value, which may be a key.
+        super().__setattr__(name, None if name in type(self).model_fields else value)
 
     @property
     def usage(self) -> Usage:
@@ -108,7 +112,12 @@ class OpenSearchEmbeddings(BaseModel, Embeddings):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
         """Return a new object with these settings, some of them updated. A limiter is shared, not copied."""
-        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | dict(update or {}))
+        # All fields, not those that were given alone: a copy must not depend on the environment of its own time.
+        settings = {name: getattr(self, name) for name in type(self).model_fields} | dict(update or {})
+        if update and "dimension" not in update and settings["model"] != self.model:
+            # It was the old model's.
+            del settings["dimension"]
+        return type(self)(**settings)
 
     def __copy__(self) -> Self:
         return self.model_copy()

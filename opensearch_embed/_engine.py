@@ -11,10 +11,11 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from opensearch_embed._conceal import concealing, strip
 from opensearch_embed._job import Job, Stopped, StopT
 from opensearch_embed._pace import Pace, shared_pace
 from opensearch_embed._plan import Batch, check_input_type, check_texts, measure, plan
-from opensearch_embed._refusal import Reply, redact
+from opensearch_embed._refusal import Reply
 from opensearch_embed._retry import Attempts, RetryPolicy
 from opensearch_embed._runtime import LoopRuntime, Runtime
 from opensearch_embed._store import Array, Lists
@@ -58,8 +59,11 @@ class Engine:
     def run(self, texts: Iterable[str], input_type: str, kind: StoreKind, progress: bool) -> Any:
         """Work a call off on worker threads, and return what its store holds."""
         with self._begin(texts, input_type, kind, progress, threading.Event()) as job:
-            for _ in range(min(len(job), self._options.max_concurrency)):
-                self._submit_next(job)
+            for _ in range(self._options.max_concurrency):
+                if (batch := job.take()) is None:
+                    break
+                if not self._hand_over(batch, job):
+                    self._work(batch, job)
             try:
                 # In slices, since on Windows Ctrl-C does not wake a wait.
                 while not job.settled.wait(0.5):
@@ -72,22 +76,24 @@ class Engine:
                 raise
             return job.outcome()
 
-    def _submit_next(self, job: Job[threading.Event]) -> None:
-        """Give the job's next batch to a worker. One at a time, so that jobs of other threads get their turn between."""
-        batch = job.take()
-        if batch is not None:
-            try:
-                self.runtime.submit(self._work, batch, job)
-            except RuntimeError as error:  # the interpreter is shutting down
-                job.fail(error)
-
-    def _work(self, batch: Batch, job: Job[threading.Event]) -> None:
+    def _hand_over(self, batch: Batch, job: Job[threading.Event]) -> bool:
+        """Give a batch to a worker, if there are workers still: not when the interpreter is shutting down."""
         try:
-            job.put(batch, self._exchange(batch, job))
-        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-            job.fail(error)
-        else:
-            self._submit_next(job)
+            self.runtime.submit(self._work, batch, job)
+        except RuntimeError:
+            return False
+        return True
+
+    def _work(self, batch: Batch | None, job: Job[threading.Event]) -> None:
+        """Do one batch, and hand the next one over: so the batches of other threads get their turn between."""
+        while batch is not None:
+            try:
+                job.put(batch, self._exchange(batch, job))
+            except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+                job.fail(error)
+            batch = job.take()
+            if batch is not None and self._hand_over(batch, job):
+                return
 
     async def arun(self, texts: Iterable[str], input_type: str, kind: StoreKind, progress: bool) -> Any:
         """Work a call off in tasks of the running event loop, and return what its store holds."""
@@ -137,13 +143,21 @@ class Engine:
         self._meter.add(retries=1)
 
     def _understand(self, reply: Reply, batch: Batch, job: Job[Any]) -> Any:
+        conceal = concealing(self._settings.api_key.get_secret_value(), batch.texts)
         try:
-            embedded = decode_reply(reply, expected=len(batch.texts), dimension=self._settings.model.dimension)
-            vectors = job.store.convert(embedded.vectors)
+            embedded = decode_reply(
+                reply,
+                expected=len(batch.texts),
+                dimension=self._settings.model.dimension,
+                read=job.store.read,
+                conceal=conceal,
+            )
         except OpenSearchEmbedError as error:
-            raise redact(error, self._settings.api_key.get_secret_value(), batch.texts) from error.__cause__
+            strip(error.__cause__, conceal)
+            # Raised from here, without the frames that hold the reply.
+            raise error.with_traceback(None) from error.__cause__
         self._meter.add(texts=len(batch.texts), tokens=embedded.tokens)
-        return vectors
+        return embedded.vectors
 
     @contextlib.contextmanager
     def _begin(

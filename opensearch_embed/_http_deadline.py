@@ -23,9 +23,10 @@ class _DeadlineReader(io.RawIOBase):
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._deadline = time.monotonic() + (sock.gettimeout() or 0.0)
-        # The socket itself counts who reads it, and closes when both it and its last reader are closed.
+        # The socket itself counts who reads it, and closes when both it and its last reader are closed. Behind a proxy
+        # that is reached by https, it is inside of the one that is read.
         self._reader = socket.SocketIO(sock, "r")
-        sock._io_refs += 1  # type: ignore[attr-defined]
+        getattr(sock, "socket", sock)._io_refs += 1
 
     def readable(self) -> bool:
         return True

@@ -16,11 +16,12 @@ from opensearch_embed._transport import ErrorTable, Target
 from opensearch_embed.errors import ConnectFailed, TimedOut, TransportError
 
 ERRORS: ErrorTable = (
+    (foreign.ProxyError, ConnectFailed, "the proxy gave no connection"),
+    # urllib3 derives it from its time-out of a connection, which comes next.
+    (lower.NewConnectionError, ConnectFailed, "no connection"),
     (foreign.ConnectTimeout, TimedOut, "no connection in time"),
     ((foreign.Timeout, lower.TimeoutError), TimedOut, "the answer did not come in time"),
-    (foreign.ProxyError, ConnectFailed, "the proxy gave no connection"),
     ((foreign.SSLError, lower.SSLError), ConnectFailed, "the encrypted connection failed"),
-    (lower.NewConnectionError, ConnectFailed, "no connection"),
     ((foreign.ConnectionError, foreign.ChunkedEncodingError), TransportError, "the connection broke"),
     ((foreign.RequestException, lower.HTTPError), TransportError, "the request failed"),
 )
@@ -51,15 +52,14 @@ class _Adapter(HTTPAdapter):
 
 
 class RequestsTransport:
-    """Sends request bodies over one `requests.Session`. Safe to share between threads."""
+    """Sends request bodies over one `requests` adapter and its pool of connections. Safe to share between threads."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._live = LiveConnections()
-        self._session = requests.Session()
-        # The environment (.netrc above all, which would replace our key) has been read by settings already.
-        self._session.trust_env = False
-        self._session.mount(f"{target.settings.endpoint}/", _Adapter(target, self._live))
+        # An adapter alone, no session around it: a session follows redirects, keeps cookies, and lets .netrc replace
+        # the key. Proxies and certificates of the environment have been read by settings already.
+        self._adapter = _Adapter(target, self._live)
         proxy = target.settings.proxy
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
         # Prepared once and copied for each request: preparing costs more than sending.
@@ -77,10 +77,9 @@ class RequestsTransport:
         request.body = body
         request.headers["Content-Length"] = str(len(body))
         try:
-            response = self._session.send(
+            response = self._adapter.send(
                 request,
                 stream=True,
-                allow_redirects=False,
                 proxies=self._proxies,
                 timeout=urllib3.Timeout(total=target.timeout),  # type: ignore[arg-type]
             )
@@ -109,4 +108,4 @@ class RequestsTransport:
 
     def close(self) -> None:
         """Close every connection; the next `send` opens a new one."""
-        self._session.close()
+        self._adapter.close()

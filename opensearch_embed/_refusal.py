@@ -1,28 +1,24 @@
-"""What a refusal means: status, headers and body become the error that says so, without secrets.
+"""What a refusal means: status, headers and body become the error that says so.
 
 The body's code decides which error it is, then the status. This file opens no connection and reads no clock.
 """
 
 import email.utils
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from opensearch_embed._conceal import Conceal, excerpt, on_one_line
 from opensearch_embed.errors import (
     ApiError,
     AuthenticationError,
     InvalidRequest,
-    OpenSearchEmbedError,
     QuotaExhausted,
     RateLimited,
     ServiceUnavailable,
 )
-
-EXCERPT_CHARS = 300
-"""As much of a foreign message or body as goes into an error."""
 
 ERRORS_BY_CODE: dict[str, type[ApiError]] = {
     "InvalidParameter": InvalidRequest,
@@ -34,8 +30,12 @@ ERRORS_BY_CODE: dict[str, type[ApiError]] = {
 }
 """The documented codes."""
 
+FREE_QUOTA = re.compile(r"\bfree\b.{0,40}\bquota\b|\bquota\b.{0,40}\bfree\b|免费", re.IGNORECASE)
+"""What the message of an exhausted free quota says; its code is that of any other quota."""
+
 ADVICE: dict[type[ApiError], str] = {
     AuthenticationError: "Check OPENSEARCH_API_KEY, and that it belongs to this workspace and endpoint.",
+    InvalidRequest: "The same request would be refused again: check model, workspace, endpoint and texts.",
     RateLimited: "Lower qps, share one limiter between processes, or ask for a higher quota.",
     QuotaExhausted: "Switch billing on for the account, or wait for the next free quota.",
     ServiceUnavailable: "The fault is the service's: run the pending texts again later.",
@@ -61,30 +61,27 @@ class Reply:
     received_at: float = 0.0
 
 
-def refusal(reply: Reply, content: dict[str, Any], body: bytes) -> ApiError:
+def refusal(reply: Reply, content: Mapping[str, Any], body: bytes, conceal: Conceal = on_one_line) -> ApiError:
     """Return the error for a reply that says no.
 
     Args:
         reply: What came back.
         content: Its body as JSON; empty where it is none.
         body: Its body, decompressed.
+        conceal: Blanks secrets in words that came from outside.
     """
-    code = text_or_none(content.get("code"))
-    message = text_or_none(content.get("message")) or (_excerpt(body) if not content else "")
-    request_id = text_or_none(content.get("request_id"))
+    # The service writes request_id; gateways of the same vendor write RequestId.
+    said = {name.lower().replace("_", ""): value for name, value in content.items()}
+    code, message, request_id = (as_text(said.get(name), conceal) for name in ("code", "message", "requestid"))
+    message = message or excerpt(body.decode("utf-8", "replace"), conceal)
     kind = error_class(reply.status, code, message)
-    shown = message[:EXCERPT_CHARS]
     facts = [f"HTTP {reply.status}", code, f"request_id {request_id}" if request_id else None]
-    words = [
-        f"The service said no ({', '.join(filter(None, facts))}):",
-        shown or "it gave no reason.",
-        _advice(kind, reply),
-    ]
+    reason = f"{message.rstrip('.')}." if message else "it gave no reason."
     return kind(
-        " ".join(filter(None, words)),
+        f"The service said no ({', '.join(filter(None, facts))}): {reason} {_advice(kind, reply)}".strip(),
         status=reply.status,
         code=code,
-        message=shown,
+        message=message,
         request_id=request_id,
         retry_after=retry_after(reply),
     )
@@ -99,8 +96,7 @@ def _advice(kind: type[ApiError], reply: Reply) -> str:
 def error_class(status: int, code: str | None, message: str = "") -> type[ApiError]:
     """Return the error that says what happened: the code decides, then the status."""
     if code and code.startswith("Throttling"):
-        free = "free" in message.lower() or "免费" in message
-        return QuotaExhausted if free and "AllocationQuota" in code else RateLimited
+        return QuotaExhausted if "AllocationQuota" in code and FREE_QUOTA.search(message) else RateLimited
     if code in ERRORS_BY_CODE:
         return ERRORS_BY_CODE[code]
     if status in (401, 403):
@@ -126,36 +122,6 @@ def retry_after(reply: Reply) -> float | None:
     return seconds if seconds >= 0 and math.isfinite(seconds) else None
 
 
-def redact(error: OpenSearchEmbedError, secret: str, texts: Sequence[str] = ()) -> OpenSearchEmbedError:
-    """Blank the key and whole texts in what a server sent back; return the error without the frames that saw it."""
-
-    def clean(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if secret:
-            value = value.replace(secret, "***")
-        for text in texts:
-            # A short text is no secret to guard, and blanking "a" would garble every word.
-            if len(text) >= 8:
-                value = value.replace(text, "[text]").replace(orjson.dumps(text).decode()[1:-1], "[text]")
-        return value
-
-    error.args = tuple(map(clean, error.args))
-    for name, value in vars(error).items():
-        setattr(error, name, clean(value))
-    cause = error.__cause__
-    if cause is not None:
-        cause.with_traceback(None)
-        if isinstance(cause, orjson.JSONDecodeError):
-            cause.doc = ""
-        cause.args = tuple(map(clean, cause.args))
-    return error.with_traceback(None)
-
-
-def text_or_none(value: Any) -> str | None:
-    """Return a scalar as text, cut to a sane length."""
-    return str(value)[: 10 * EXCERPT_CHARS] if value is not None and not isinstance(value, (dict, list)) else None
-
-
-def _excerpt(body: bytes) -> str:
-    return " ".join(body[: 10 * EXCERPT_CHARS].decode("utf-8", "replace").split())
+def as_text(value: Any, conceal: Conceal) -> str | None:
+    """Return a scalar from outside as text, fit to be shown."""
+    return None if value is None or isinstance(value, (dict, list)) else excerpt(str(value), conceal)

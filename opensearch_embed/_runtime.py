@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from opensearch_embed._transport import Target
@@ -79,6 +80,11 @@ class Runtime:
                 for closed in [other for other in self._loops if other.is_closed()]:
                     del self._loops[closed]
         if found is None:
+            # Importing aiohttp and reading certificates takes long, so it is not done on the loop.
+            await asyncio.to_thread(self._prepare)
+            with self._lock:
+                found = self._loops.get(loop)
+        if found is None:
             # An event loop ends the async generators that were started in it (`asyncio.run` does, above all). So a
             # session held in one is closed in time, with no warning, without anybody calling aclose().
             holder = self._hold(loop)
@@ -86,6 +92,10 @@ class Runtime:
             with self._lock:
                 self._loops[loop] = found
         return found
+
+    def _prepare(self) -> None:
+        import_module("opensearch_embed._http_aiohttp")
+        _ = self._target.ssl_context
 
     async def _hold(self, loop: asyncio.AbstractEventLoop) -> "AsyncGenerator[AiohttpTransport, None]":
         from opensearch_embed._http_aiohttp import AiohttpTransport

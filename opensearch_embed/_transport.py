@@ -6,11 +6,12 @@ raises `TransportError` where no answer came back.
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 
+from opensearch_embed._conceal import chain, concealing, strip
 from opensearch_embed._wire import max_reply_bytes, request_path
 from opensearch_embed.errors import ConfigurationError, ConnectFailed, TimedOut, TransportError
 from opensearch_embed.settings import Settings
@@ -75,37 +76,26 @@ class Target:
 
     def translate(self, error: BaseException, table: ErrorTable) -> TransportError:
         """Return our error for a foreign one, and strip that of what could show the key."""
-        chain = list(_chain(error))
+        links = list(chain(error))
         kind, meaning = next(
-            ((ours, meaning) for foreign, ours, meaning in table if any(isinstance(link, foreign) for link in chain)),
+            ((ours, meaning) for foreign, ours, meaning in table if any(isinstance(link, foreign) for link in links)),
             (TransportError, "the request failed"),
         )
-        advice = f" The limit is timeout={self.timeout:g} seconds." if kind is TimedOut else ""
-        refusal = next((link for link in chain if isinstance(link, ssl.SSLCertVerificationError)), None)
-        if refusal is not None:
-            kind, meaning = ConnectFailed, f"its certificate is refused: {refusal.verify_message}"
-            advice = " If its issuer is your own, name it with ca_bundle=."
-        ours = kind(f"No answer from {self.settings.endpoint}: {meaning} ({type(error).__name__}).{advice}")
-        ours.permanent = refusal is not None
-        for link in chain:
-            # Frames of the HTTP libraries hold the headers in local variables, and debuggers print those.
-            link.__traceback__ = None
-            for name in ("request", "request_info"):
-                if hasattr(link, name):
-                    setattr(link, name, None)
+        refused = [link for link in links if isinstance(link, ssl.SSLCertVerificationError)]
+        if refused:
+            why = next((link.verify_message for link in refused if hasattr(link, "verify_message")), "not trusted")
+            kind, meaning = ConnectFailed, f"its certificate is refused: {why}"
+            advice = "If its issuer is your own, name it with ca_bundle=."
+        elif kind is TimedOut:
+            advice = f"The limit is timeout={self.timeout:g} seconds."
+        elif kind is ConnectFailed:
+            advice = "Check the endpoint (OPENSEARCH_ENDPOINT), the network, and the proxy if there is one."
+        else:
+            advice = "The pending texts can be run again."
+        ours = kind(f"No answer from {self.settings.endpoint}: {meaning} ({type(error).__name__}). {advice}")
+        ours.permanent = bool(refused)
+        strip(error, concealing(self.settings.api_key.get_secret_value()))
         return ours
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and every error behind it: causes, contexts, and those that libraries keep as arguments."""
-    seen: set[int] = set()
-    queue = [error]
-    while queue:
-        link = queue.pop()
-        if isinstance(link, BaseException) and id(link) not in seen:
-            seen.add(id(link))
-            yield link
-            queue += [link.__cause__, link.__context__, getattr(link, "reason", None), *link.args]
 
 
 def _trusting(ca_bundle: str | None) -> ssl.SSLContext:

@@ -135,6 +135,7 @@ def _endpoint(value: str, allow_http: bool) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")
     except ValueError as error:
         raise ConfigurationError(f"endpoint (OPENSEARCH_ENDPOINT) is not a URL: {error}.") from error
     scheme = parts.scheme.lower()

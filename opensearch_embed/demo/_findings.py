@@ -6,8 +6,6 @@ from opensearch_embed.demo.corpus import Question
 from opensearch_embed.usage import Usage
 
 HITS_PER_QUESTION = 3
-BATCH_SIZE = 32
-"""Texts handed over at a time: one request each, so that forty documents move the progress bar more than once."""
 
 
 @dataclass(frozen=True, slots=True)

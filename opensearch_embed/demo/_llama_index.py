@@ -1,30 +1,35 @@
 """The demo in LlamaIndex's words: an ingestion pipeline, a vector index, its retriever."""
 
+from contextlib import closing
+
 from llama_index.core import VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import TextNode
 
 from llama_index_opensearch_embed import OpenSearchEmbedding
-from opensearch_embed.demo._findings import BATCH_SIZE, HITS_PER_QUESTION, Answer, Connection, Findings, Hit
+from opensearch_embed.demo._findings import HITS_PER_QUESTION, Answer, Connection, Findings, Hit
 from opensearch_embed.demo.corpus import Document, Question
 
-TITLE = "LlamaIndex: OpenSearchEmbedding, IngestionPipeline, VectorStoreIndex and its retriever"
+TITLE = "LlamaIndex: OpenSearchEmbedding, IngestionPipeline, VectorStoreIndex"
 
 
 def answer_questions(documents: list[Document], questions: list[Question], connection: Connection) -> Findings:
-    """Store the documents, ask the questions."""
-    embedding = OpenSearchEmbedding(
-        endpoint=connection.endpoint, api_key=connection.api_key, embed_batch_size=BATCH_SIZE
-    )
-    pipeline = IngestionPipeline(transformations=[embedding])
-    nodes = pipeline.run(
-        nodes=[TextNode(id_=document.id, text=document.text) for document in documents], show_progress=True
-    )
-    # Without transformations of its own the index would build a sentence splitter that nothing here needs.
-    index = VectorStoreIndex(list(nodes), embed_model=embedding, transformations=[embedding])
-    retriever = index.as_retriever(similarity_top_k=HITS_PER_QUESTION)
-    answers = [
-        Answer(question, [Hit(hit.node_id, hit.get_score()) for hit in retriever.retrieve(question.text)])
-        for question in questions
-    ]
-    return Findings(answers, embedding.usage)
+    """Store the documents, ask the questions.
+
+    Raises:
+        OpenSearchEmbedError: The documents or a question got no vector.
+    """
+    with closing(OpenSearchEmbedding(endpoint=connection.endpoint, api_key=connection.api_key)) as embedding:
+        pipeline = IngestionPipeline(transformations=[embedding])
+        # The pipeline's bar counts transformations: it does not pass `show_progress` on to the embedding.
+        nodes = pipeline.run(
+            nodes=[TextNode(id_=document.id, text=document.text) for document in documents], show_progress=True
+        )
+        # Without transformations of its own the index would build a sentence splitter that nothing here needs.
+        index = VectorStoreIndex(list(nodes), embed_model=embedding, transformations=[embedding])
+        retriever = index.as_retriever(similarity_top_k=HITS_PER_QUESTION)
+        answers = [
+            Answer(question, [Hit(hit.node_id, hit.get_score()) for hit in retriever.retrieve(question.text)])
+            for question in questions
+        ]
+        return Findings(answers, embedding.usage)

@@ -9,32 +9,50 @@ from opensearch_embed.demo._findings import Answer, Findings
 from opensearch_embed.demo.corpus import Document, Language, Question
 from opensearch_embed.settings import Settings
 
-TITLE_COLUMNS = 20
+TITLE_COLUMNS = 18
+"""Three hits in a line, within eighty columns."""
+
 LANGUAGES: dict[Language, str] = {"en": "English", "zh": "Chinese"}
 
+LEGEND = """\
+Under each question: the three nearest documents, each with the cosine of its
+vector and the question's. ✓: the document with the answer came first.
+(en > zh): it is in the other language.
+""".splitlines()
+
 EMULATOR_NOTE = """\
-The vectors above are the emulator's own, made on this machine by a small public model. They are not the service's,
-whose scores will differ. To run the same demo against the service, set:
+The vectors above are the emulator's own, made on this machine by a small public
+model. They are not the service's, whose scores will differ. The emulator makes
+each vector once: the first time above includes that work, the second does not.
+
+To run the same demo against the service, set:
 
   export OPENSEARCH_API_KEY="OS-..."
-  export OPENSEARCH_ENDPOINT="https://default-....platform-cn-shanghai.opensearch.aliyuncs.com"
+  export OPENSEARCH_ENDPOINT="https://default-....opensearch.aliyuncs.com"
   # optional, with their defaults:
   export OPENSEARCH_WORKSPACE="default"
   export OPENSEARCH_MODEL="ops-text-embedding-002"
+  opensearch-embed demo
 """.splitlines()
 
-SERVICE_NOTE = ["The vectors above are the service's. Without OPENSEARCH_API_KEY the demo runs on a local emulator."]
+SERVICE_NOTE = """\
+The vectors above are the service's. With OPENSEARCH_API_KEY or
+OPENSEARCH_ENDPOINT unset, the demo runs on a local emulator.
+""".splitlines()
 
 
 def opening(documents: list[Document], questions: list[Question], settings: Settings, *, emulated: bool) -> list[str]:
     """Say what is going to be searched, and where."""
-    origin = "a local emulator, since no key and endpoint are set" if emulated else "the service"
+    why = ["             OPENSEARCH_API_KEY and OPENSEARCH_ENDPOINT are not both set"] if emulated else []
     return [
         f"{_count('documents', documents)}; {_count('questions', questions)}",
         "",
-        f"  endpoint   {settings.endpoint} ({origin})",
+        f"  endpoint   {settings.endpoint} ({'a local emulator' if emulated else 'the service'})",
+        *why,
         f"  workspace  {settings.workspace}",
         f"  model      {settings.model.service_id}, {settings.model.dimension} dimensions",
+        "",
+        *LEGEND,
     ]
 
 

@@ -107,8 +107,9 @@ def _parse(raw: bytes) -> Any:
 
 
 def _blank_keys(headers: Mapping[str, str], api_key: str) -> CIMultiDict[str]:
-    """Copy headers without any key: neither the right one anywhere, nor a wrong one, which may be a real one."""
-    blanked = CIMultiDict((name, value.replace(api_key, "***")) for name, value in headers.items())
-    if "Authorization" in blanked:
-        blanked["Authorization"] = f"{blanked['Authorization'].partition(' ')[0]} ***"
+    """Copy headers without the right key, and without the one that was sent: a wrong key may be a real one."""
+    sent_key = headers.get("Authorization", "").rpartition(" ")[2]
+    blanked = CIMultiDict(headers)
+    for key in filter(None, (api_key, sent_key)):
+        blanked = CIMultiDict((name, value.replace(key, "***")) for name, value in blanked.items())
     return blanked

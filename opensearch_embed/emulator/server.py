@@ -1,5 +1,6 @@
 """The emulator as its users see it: settings, life, the handles to script it and to watch it."""
 
+import contextlib
 import random
 import socket
 import ssl
@@ -107,14 +108,9 @@ class Emulator:
 
     def wait(self) -> None:
         """Block until Ctrl-C, or until another thread calls `stop`; then it is stopped."""
-        thread = self._thread
-        try:
-            # A bounded wait can be interrupted on every system.
-            while thread is not None and not thread.join(timeout=0.5):
-                pass
-        except KeyboardInterrupt:
-            pass
-        finally:
+        if self._thread is not None:
+            with contextlib.suppress(KeyboardInterrupt):
+                self._thread.wait()
             self.stop()
 
     def __enter__(self) -> Self:

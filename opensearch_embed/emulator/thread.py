@@ -1,6 +1,7 @@
 """An HTTP server in a thread of its own, with its own event loop. Knows nothing of what is served."""
 
 import asyncio
+import contextlib
 import functools
 import socket
 import ssl
@@ -20,23 +21,31 @@ class ServerThread:
     """Serves `handler` on the listening socket from the moment it is made until `stop`."""
 
     def __init__(self, handler: Handler, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        self._stopped = threading.Event()
         ready: Future[Callable[[], object]] = Future()
         serving = self._serve(handler, listener, tls, ready)
         self._thread = threading.Thread(
             target=asyncio.run, args=[serving], name="opensearch-embed-emulator", daemon=True
         )
         self._thread.start()
-        self._request_stop = ready.result()
+        try:
+            self._request_stop = ready.result()
+        except Exception:
+            self._thread.join()
+            raise
 
     def stop(self) -> None:
         """Break off what is under way, and return when the thread has ended."""
+        self._stopped.set()
         self._request_stop()
         self._thread.join()
 
-    def join(self, timeout: float) -> bool:
-        """Wait for the thread to end; say whether it has."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+    def wait(self) -> None:
+        """Block until `stop` is called, or Ctrl-C raises KeyboardInterrupt here."""
+        # In turns, since an endless wait cannot be interrupted on every system. On the event and not on the thread,
+        # since an interrupted join takes a running thread for ended (CPython 3.11).
+        while not self._stopped.wait(timeout=0.5):
+            pass
 
     @staticmethod
     async def _serve(
@@ -57,5 +66,18 @@ class ServerThread:
         except Exception as error:  # noqa: BLE001 (it is raised where the server is started)
             ready.set_exception(error)
         finally:
+            await _hang_up(server, listener)
             await runner.cleanup()
             listener.close()
+
+
+async def _hang_up(server: web.Server, listener: socket.socket) -> None:
+    """Accept no more, and break off every connection: a polite close under TLS would outlast the loop."""
+    # Without this, asyncio (3.11) loses a connection that is being accepted when the server closes. Windows cannot.
+    with contextlib.suppress(NotImplementedError):
+        asyncio.get_running_loop().remove_reader(listener)
+    for _ in range(2):  # one turn for what is being accepted to become a connection, one for `server` to know of it
+        await asyncio.sleep(0)
+    for connection in server.connections:
+        if connection.transport is not None:
+            connection.transport.abort()

@@ -1,6 +1,6 @@
 """Which vector a text gets: the same on every run and in every batch, to the last bit.
 
-An encoder turns each text into a unit vector of 512 numbers; a fixed transform then carries it to the model's dimension.
+An encoder turns each text into a unit vector of 512 numbers; a fixed matrix then carries it to the model's dimension.
 This file does not know HTTP or JSON.
 """
 
@@ -25,8 +25,8 @@ FEATURES = 512
 """Numbers an encoder makes of a text."""
 
 QUERY_LEAN = 0.14
-"""How far a query's vector leans away from all documents. One text's query and document have a cosine of 0.99: retrieval
-works, and a mixed-up role still shows."""
+"""How far a query's vector leans away from all documents. One text's query and document have a cosine of 0.99:
+retrieval works, and a mixed-up role still shows."""
 
 SEMANTIC_CHARACTERS = 20_000
 """Characters of a text that the semantic model reads: its memory grows with them."""
@@ -127,7 +127,7 @@ def _widen(features: Floats, dimension: int, lean: float) -> Floats:
 
     This is a product with a fixed matrix of orthonormal rows, the sines and cosines of a Fourier transform, which does
     it without holding the matrix, and row by row: a text's vector does not depend on its batch. `lean` is the share of
-    one more row, the constant one, that nothing else has: between vectors with and without it, cosines keep their order.
+    one more row, the constant one, which documents have none of: a query's cosines with them keep their order.
     """
     waves = np.zeros((len(features), dimension // 2 + 1), dtype=np.complex128)
     waves[:, 0] = lean

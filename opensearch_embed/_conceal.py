@@ -1,0 +1,68 @@
+"""What may be told: the key never, a whole text never, and of foreign errors no frame that could show either."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import orjson
+
+Conceal = Callable[[str], str]
+"""Takes words that came from outside; returns them on one line, without secrets."""
+
+EXCERPT_CHARS = 300
+"""As much of a foreign message or body as goes into an error."""
+
+SHORTEST_SECRET_TEXT = 8
+"""Shorter texts are let through: blanking "a" would garble every word."""
+
+
+def on_one_line(words: str) -> str:
+    """Fold white space."""
+    return " ".join(words.split())
+
+
+def concealing(key: str, texts: Sequence[str] = ()) -> Conceal:
+    """Return a function that blanks the key, in any case, and each text that is there as a whole."""
+    pattern = re.compile(re.escape(key), re.IGNORECASE)
+
+    def conceal(words: str) -> str:
+        words = pattern.sub("***", on_one_line(words))
+        for text in texts:
+            if SHORTEST_SECRET_TEXT <= len(text) <= len(words):
+                for form in (on_one_line(text), on_one_line(orjson.dumps(text).decode()[1:-1])):
+                    words = words.replace(form, "[text]") if form else words
+        return words
+
+    return conceal
+
+
+def excerpt(words: str, conceal: Conceal) -> str:
+    """Return the beginning of foreign words. Concealed before they are cut, since half a key is a leak too."""
+    return conceal(words)[:EXCERPT_CHARS]
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and every error behind it: causes, contexts, and those that libraries keep as arguments."""
+    seen: set[int] = set()
+    queue: list[object] = [error]
+    while queue:
+        link = queue.pop()
+        if isinstance(link, BaseException) and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            kept = [getattr(link, name, None) for name in ("reason", "certificate_error", "os_error")]
+            queue += [link.__cause__, link.__context__, *kept, *link.args]
+
+
+def strip(error: BaseException | None, conceal: Conceal) -> None:
+    """Take from a foreign error, and all behind it, what could show a secret to a log or a debugger."""
+    for link in chain(error):
+        # Frames of the HTTP libraries hold the headers in local variables.
+        link.__traceback__ = None
+        link.args = tuple(conceal(part) if isinstance(part, str) else part for part in link.args)
+        for name, value in list(getattr(link, "__dict__", {}).items()):
+            if isinstance(value, str):
+                setattr(link, name, conceal(value))
+            elif name in ("request", "response"):
+                setattr(link, name, None)
+        if isinstance(link, orjson.JSONDecodeError):
+            link.doc = ""

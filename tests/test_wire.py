@@ -1,0 +1,363 @@
+"""The wire: requests and their exact bytes, replies and what they give. No socket is opened here.
+
+Nobody has recorded the real service, so the replies are our own, of the documented shape.
+"""
+
+import gzip
+import json
+import math
+import random
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opensearch_embed._refusal import Reply
+from opensearch_embed._wire import decode_reply, encode_request, max_reply_bytes, request_path
+from opensearch_embed.errors import (
+    ApiError,
+    InvalidRequest,
+    QuotaExhausted,
+    RateLimited,
+    ResponseError,
+    ServiceUnavailable,
+)
+from opensearch_embed.models import MODELS
+
+# Texts, input type, exact bytes of the body.
+REQUESTS: list[tuple[list[str], Any, bytes]] = [
+    (["tea"], "document", b'{"input":["tea"],"input_type":"document"}'),
+    (["tea", "coffee"], "query", b'{"input":["tea","coffee"],"input_type":"query"}'),
+    (["茶"], "query", b'{"input":["\xe8\x8c\xb6"],"input_type":"query"}'),
+    (["🍵"], "document", b'{"input":["\xf0\x9f\x8d\xb5"],"input_type":"document"}'),
+    (['"\\/'], "document", b'{"input":["\\"\\\\/"],"input_type":"document"}'),
+    (["\n\t\x00\x7f"], "document", b'{"input":["\\n\\t\\u0000\x7f"],"input_type":"document"}'),
+    (["\u2028 "], "document", b'{"input":["\xe2\x80\xa8 "],"input_type":"document"}'),
+]
+
+# Workspace, service id, path.
+PATHS = [
+    ("default", "ops-text-embedding-002", "/v3/openapi/workspaces/default/text-embedding/ops-text-embedding-002"),
+    ("a/b?c#d", "x y", "/v3/openapi/workspaces/a%2Fb%3Fc%23d/text-embedding/x%20y"),
+    ("默认", "m", "/v3/openapi/workspaces/%E9%BB%98%E8%AE%A4/text-embedding/m"),
+]
+
+SAMPLE = b"""{"request_id": "B4AB89C8-B135-****-A6F8-2BAB801A2CE4", "latency": 38, "usage": {"token_count": 9},
+"result": {"embeddings": [{"index": 0, "embedding": [-8.240503375418484E-4, 0.03325465694069862]},
+{"index": 1, "embedding": [1.0E-5, -0.0]}]}}"""
+
+
+def body(*vectors: tuple[str, str], rest: str = "") -> bytes:
+    """A reply of the documented shape, of JSON given as text: (index, embedding), and what else it has."""
+    items = ", ".join(f'{{"index": {index}, "embedding": {embedding}}}' for index, embedding in vectors)
+    return f'{{"request_id": "r-1", "latency": 1.5, {rest} "result": {{"embeddings": [{items}]}}}}'.encode()
+
+
+def reply(content: bytes, status: int = 200, complete: bool = True, **headers: str) -> Reply:
+    """A reply whose headers are given as arguments, with low lines for hyphens."""
+    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, content, complete)
+
+
+GOOD = body(("0", "[0.5, 1.5]"), ("1", "[-0.5, 2]"), rest='"usage": {"token_count": 7},')
+GOOD_VECTORS = [[0.5, 1.5], [-0.5, 2.0]]
+
+# What it shows, reply to two texts of dimension 2, vectors, tokens.
+UNDERSTOOD: list[tuple[str, Reply, list[list[float]], int]] = [
+    ("the documented sample", reply(SAMPLE), [[-8.240503375418484e-4, 0.03325465694069862], [1e-5, -0.0]], 9),
+    ("in order", reply(GOOD), GOOD_VECTORS, 7),
+    ("out of order", reply(body(("1", "[3.0, 4.0]"), ("0", "[1.0, 2.0]"))), [[1.0, 2.0], [3.0, 4.0]], 0),
+    ("whole numbers", reply(body(("0", "[1, 0]"), ("1", "[-1, 2.5]"))), [[1.0, 0.0], [-1.0, 2.5]], 0),
+    ("Java's doubles", reply(body(("0", "[1.0E10, 4.9E-324]"), ("1", "[-1E+2, 0E0]"))), [[1e10, 5e-324], [-100, 0]], 0),
+    ("a huge whole number", reply(body(("0", f"[{2**64}, 0]"), ("1", "[0, 0]"))), [[2.0**64, 0], [0, 0]], 0),
+    (
+        "large numbers whose sum is infinite",
+        reply(body(("0", "[1.7E308, 1.7E308]"), ("1", "[0.0, 0.0]"))),
+        [[1.7e308, 1.7e308], [0, 0]],
+        0,
+    ),
+    ("no usage", reply(body(("0", "[1.0, 2.0]"), ("1", "[3.0, 4.0]"))), [[1, 2], [3, 4]], 0),
+    ("usage null", reply(body(("0", "[1, 2]"), ("1", "[3, 4]"), rest='"usage": null,')), [[1, 2], [3, 4]], 0),
+    (
+        "token count no number",
+        reply(body(("0", "[1, 2]"), ("1", "[3, 4]"), rest='"usage": {"token_count": "7"},')),
+        [[1, 2], [3, 4]],
+        0,
+    ),
+    (
+        "code beside a result",
+        reply(body(("0", "[1, 2]"), ("1", "[3, 4]"), rest='"code": "Success", "message": "",')),
+        [[1, 2], [3, 4]],
+        0,
+    ),
+    ("another 2xx", reply(GOOD, status=201), GOOD_VECTORS, 7),
+    ("identity", reply(GOOD, content_encoding="identity"), GOOD_VECTORS, 7),
+    ("blank encoding", reply(GOOD, content_encoding=" "), GOOD_VECTORS, 7),
+    ("gzip", reply(gzip.compress(GOOD), content_encoding="gzip"), GOOD_VECTORS, 7),
+    ("GZIP", reply(gzip.compress(GOOD), content_encoding=" GZIP "), GOOD_VECTORS, 7),
+    ("x-gzip", reply(gzip.compress(GOOD), content_encoding="x-gzip"), GOOD_VECTORS, 7),
+    ("deflate", reply(zlib.compress(GOOD), content_encoding="deflate"), GOOD_VECTORS, 7),
+]
+
+BOMB = gzip.compress(b" " * (max_reply_bytes(2) + 1))
+
+# What it shows, reply to two texts of dimension 2 that is good for nothing, what the error says.
+UNUSABLE: list[tuple[str, Reply, str]] = [
+    ("cut", reply(GOOD[:40], complete=False), "cut short after 40 bytes"),
+    ("cut at the end of the JSON", reply(GOOD, complete=False), "cut short"),
+    ("empty", reply(b""), "an empty body"),
+    ("half of the JSON", reply(GOOD[:-9]), "not JSON"),
+    ("HTML", reply(b"<html>hello</html>"), "not JSON"),
+    ("not UTF-8", reply(b'{"a": "\xff"}'), "not JSON"),
+    ("NaN", reply(body(("0", "[NaN, 1.0]"), ("1", "[0, 0]"))), "not JSON"),
+    ("Infinity", reply(body(("0", "[-Infinity, 1.0]"), ("1", "[0, 0]"))), "not JSON"),
+    ("more than a double holds", reply(body(("0", "[1e400, 1.0]"), ("1", "[0, 0]"))), "not JSON"),
+    ("nested without end", reply(b"[" * 100_000), "not JSON"),
+    ("two replies", reply(GOOD + GOOD), "not JSON"),
+    ("an array", reply(b"[]"), "'result' is missing"),
+    ("null", reply(b"null"), "'result' is missing"),
+    ("a string", reply(b'"result"'), "'result' is missing"),
+    ("no result", reply(b'{"request_id": "r-1"}'), "'result' is missing (request_id r-1)"),
+    ("code null", reply(b'{"code": null, "message": "words"}'), "'result' is missing"),
+    ("result null", reply(b'{"result": null}'), "answered 200, but "),
+    ("result an array", reply(b'{"result": []}'), "answered 200, but "),
+    ("result a string", reply(b'{"result": "x"}'), "answered 200, but "),
+    ("no embeddings", reply(b'{"result": {}}'), "'embeddings' is missing"),
+    ("embeddings null", reply(b'{"result": {"embeddings": null}}'), "result.embeddings is not an array"),
+    ("embeddings an object", reply(b'{"result": {"embeddings": {"0": [1, 2]}}}'), "result.embeddings is not an array"),
+    ("embeddings empty", reply(b'{"result": {"embeddings": []}}'), "sent 0 vectors for 2 texts: index 0 is missing"),
+    ("an item is a number", reply(b'{"result": {"embeddings": [1, 2]}}'), "answered 200, but "),
+    ("an item is null", reply(b'{"result": {"embeddings": [null, null]}}'), "answered 200, but "),
+    ("an item is an array", reply(b'{"result": {"embeddings": [[1, 2], [3, 4]]}}'), "answered 200, but "),
+    ("no index", reply(b'{"result": {"embeddings": [{"embedding": [1, 2]}]}}'), "'index' is missing"),
+    ("no embedding", reply(b'{"result": {"embeddings": [{"index": 1}]}}'), "'embedding' is missing"),
+    ("one vector too few", reply(body(("0", "[1, 2]"))), "sent 1 vectors for 2 texts: index 1 is missing"),
+    ("the other is missing", reply(body(("1", "[1, 2]"))), "index 0 is missing"),
+    ("an index twice", reply(body(("1", "[1, 2]"), ("1", "[1, 2]"))), "index 1 comes twice"),
+    ("a vector too many", reply(body(("0", "[1, 2]"), ("1", "[1, 2]"), ("0", "[1, 2]"))), "index 0 comes twice"),
+    ("an index too large", reply(body(("0", "[1, 2]"), ("2", "[1, 2]"))), "an index is 2 where 0 to 1 belong"),
+    ("an index below 0", reply(body(("0", "[1, 2]"), ("-1", "[1, 2]"))), "an index is -1"),
+    ("counted from 1", reply(body(("1", "[1, 2]"), ("2", "[1, 2]"))), "an index is 2"),
+    ("an index with a point", reply(body(("0.0", "[1, 2]"), ("1", "[1, 2]"))), "an index is 0.0"),
+    ("an index as text", reply(body(('"0"', "[1, 2]"), ("1", "[1, 2]"))), "an index is '0'"),
+    ("an index true", reply(body(("0", "[1, 2]"), ("true", "[1, 2]"))), "an index is True"),
+    ("an index null", reply(body(("0", "[1, 2]"), ("null", "[1, 2]"))), "an index is None"),
+    ("an index that is long", reply(body((f'"{"x" * 9999}"', "[1, 2]"))), "xxx... where 0 to 1"),
+    ("too few numbers", reply(body(("0", "[1.0, 2.0]"), ("1", "[1.0]"))), "index 1 has 1 numbers where 2 belong"),
+    ("too many numbers", reply(body(("0", "[1, 2, 3]"), ("1", "[1, 2]"))), "index 0 has 3 numbers where 2 belong"),
+    ("no numbers", reply(body(("0", "[]"), ("1", "[]"))), "index 0 has 0 numbers"),
+    ("an embedding null", reply(body(("0", "null"), ("1", "[1, 2]"))), "index 0 is not an array"),
+    ("an embedding as text", reply(body(("0", '"12"'), ("1", "[1, 2]"))), "index 0 is not an array"),
+    ("text among numbers", reply(body(("0", '[1, "2"]'), ("1", "[1, 2]"))), "something that is not a number"),
+    ("null among numbers", reply(body(("0", "[1, 2]"), ("1", "[null, 2.5]"))), "index 1 holds something"),
+    ("true among numbers", reply(body(("0", "[true, 2.5]"), ("1", "[1, 2]"))), "index 0 holds something"),
+    ("an array among numbers", reply(body(("0", "[[1, 2], 3]"), ("1", "[1, 2]"))), "index 0 holds something"),
+    ("a bomb", reply(BOMB, content_encoding="gzip"), f"grows past {max_reply_bytes(2):,} bytes"),
+    ("damaged gzip", reply(b"\x1f\x8b" + b"x" * 20, content_encoding="gzip"), "compressed answer is damaged"),
+    ("gzip that is none", reply(GOOD, content_encoding="gzip"), "compressed answer is damaged"),
+    ("gzip cut short", reply(gzip.compress(GOOD)[:-9], content_encoding="gzip"), "compressed answer is cut short"),
+    ("gzip of nothing", reply(b"", content_encoding="gzip"), "compressed answer is cut short"),
+    ("an encoding of its own", reply(GOOD, content_encoding="br"), "compressed its answer as 'br'"),
+]
+
+
+def decode(received: Reply, expected: int = 2, dimension: int = 2) -> Any:
+    """Decode a reply to two texts, of dimension 2."""
+    return decode_reply(received, expected=expected, dimension=dimension)
+
+
+@pytest.mark.parametrize(("texts", "input_type", "encoded"), REQUESTS)
+def test_a_request_is_these_bytes(texts: list[str], input_type: Any, encoded: bytes) -> None:
+    """A body holds the two documented fields and no other, in compact UTF-8, and every JSON reader reads it back."""
+    assert encode_request(texts, input_type) == encoded
+    assert json.loads(encoded) == {"input": texts, "input_type": input_type}
+
+
+@pytest.mark.parametrize(("workspace", "service_id", "path"), PATHS)
+def test_a_path_is_quoted(workspace: str, service_id: str, path: str) -> None:
+    """Nothing in a workspace or a model can lead out of its part of the path."""
+    assert request_path(workspace, service_id) == path
+
+
+@pytest.mark.parametrize(("received", "vectors", "tokens"), [pytest.param(*c, id=name) for name, *c in UNDERSTOOD])
+def test_a_good_reply_gives_its_vectors(received: Reply, vectors: list[list[float]], tokens: int) -> None:
+    """Vectors come in the order of the texts, as floats to the last bit, with the service's count of tokens."""
+    embedded = decode(received)
+    assert embedded.vectors == vectors
+    assert {type(number) for vector in embedded.vectors for number in vector} == {float}
+    assert embedded.tokens == tokens
+    assert str(vectors[0][0]) not in repr(embedded)
+
+
+@pytest.mark.parametrize(("received", "words"), [pytest.param(*case, id=name) for name, *case in UNUSABLE])
+def test_a_reply_that_cannot_be_used_says_why(received: Reply, words: str) -> None:
+    """A yes that does not hold exactly the vectors asked for is a ResponseError with the reason, in a short message."""
+    with pytest.raises(ResponseError) as caught:
+        decode(received)
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_an_unusable_reply_names_the_request() -> None:
+    """The service's name for the request is on the error, and in its words, wherever the answer has one."""
+    with pytest.raises(ResponseError) as caught:
+        decode(reply(body(("0", "[1]"))))
+    assert caught.value.request_id == "r-1"
+    assert "(request_id r-1)" in str(caught.value)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.mark.xfail(strict=True, reason="Python's own words for a wrong type get into the message")
+@pytest.mark.parametrize("content", [b'{"result": null}', b'{"result": []}', b'{"result": {"embeddings": [1, 2]}}'])
+def test_an_unusable_reply_is_told_in_words_of_the_wire(content: bytes) -> None:
+    """The message speaks of fields of the reply, and not of Python's types."""
+    with pytest.raises(ResponseError) as caught:
+        decode(reply(content))
+    assert "subscriptable" not in str(caught.value)
+    assert "indices" not in str(caught.value)
+
+
+# What it shows, a 2xx whose body says no, the error.
+YES_THAT_SAYS_NO = [
+    ("over the rate", b'{"code": "Throttling.RateQuota", "message": "slow down"}', RateLimited),
+    ("the free quota", b'{"code": "Throttling.AllocationQuota", "message": "Free quota exceeded"}', QuotaExhausted),
+    ("a wrong parameter", b'{"code": "InvalidParameter"}', InvalidRequest),
+    ("a server fault", b'{"code": "InternalServerError"}', ServiceUnavailable),
+    ("an unknown code", b'{"code": "Strange"}', ApiError),
+    ("a code that is a number", b'{"code": 17}', ApiError),
+]
+
+
+@pytest.mark.parametrize(("content", "kind"), [pytest.param(*case, id=name) for name, *case in YES_THAT_SAYS_NO])
+def test_a_code_instead_of_a_result_is_a_refusal(content: bytes, kind: type[ApiError]) -> None:
+    """A 200 that carries a code and no result is the error that the code names, status 200 and all."""
+    with pytest.raises(ApiError) as caught:
+        decode(reply(content))
+    assert type(caught.value) is kind
+    assert caught.value.status == 200
+    assert caught.value.code == str(json.loads(content)["code"])
+
+
+@pytest.mark.xfail(strict=True, reason="a null result beside a code counts as a result")
+def test_a_code_beside_a_null_result_is_a_refusal() -> None:
+    """A 200 with a code and `"result": null`, as servers write that print every field, is the code's error."""
+    with pytest.raises(RateLimited):
+        decode(reply(b'{"code": "Throttling.RateQuota", "message": "slow down", "result": null}'))
+
+
+# What it shows, a reply that is not 2xx, its error, its code.
+REFUSED: list[tuple[str, Reply, type[ApiError], str | None]] = [
+    ("documented", reply(b'{"code": "InvalidParameter", "message": "m"}', 400), InvalidRequest, "InvalidParameter"),
+    ("a good body", reply(GOOD, 500), ServiceUnavailable, None),
+    ("HTML", reply(b"<html>502 Bad Gateway</html>", 502), ServiceUnavailable, None),
+    ("nothing", reply(b"", 503), ServiceUnavailable, None),
+    ("cut", reply(b'{"code": "Thrott', 429, complete=False), RateLimited, None),
+    ("an array", reply(b"[1, 2]", 404), InvalidRequest, None),
+    ("gzip", reply(gzip.compress(b'{"code": "Throttling"}'), 400, content_encoding="gzip"), RateLimited, "Throttling"),
+    ("damaged gzip", reply(b"x", 400, content_encoding="gzip"), InvalidRequest, None),
+    ("a bomb", reply(BOMB, 500, content_encoding="gzip"), ServiceUnavailable, None),
+    ("an encoding of its own", reply(b'{"code": "Throttling"}', 500, content_encoding="br"), ServiceUnavailable, None),
+    ("a redirect", reply(b"", 307, location="https://elsewhere.example"), ApiError, None),
+]
+
+
+@pytest.mark.parametrize(("received", "kind", "code"), [pytest.param(*case, id=name) for name, *case in REFUSED])
+def test_another_status_is_a_refusal(received: Reply, kind: type[ApiError], code: str | None) -> None:
+    """Whatever its body, a reply that is not 2xx is an ApiError with the status."""
+    with pytest.raises(ApiError) as caught:
+        decode(received)
+    assert type(caught.value) is kind
+    assert caught.value.status == received.status
+    assert caught.value.code == code
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(finite, finite), min_size=1, max_size=32), st.randoms(use_true_random=False))
+def test_order_is_restored(vectors: list[tuple[float, float]], chance: random.Random) -> None:
+    """For any permutation of `index`, decoding gives the same vectors, to the last bit."""
+    items = [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)]
+    chance.shuffle(items)
+    content = json.dumps({"result": {"embeddings": items}}).encode()
+    decoded = decode(reply(content), expected=len(vectors)).vectors
+    assert list(map(tuple, decoded)) == vectors
+    assert [math.copysign(1, n) for v in decoded for n in v] == [math.copysign(1, n) for v in vectors for n in v]
+
+
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5))
+any_json = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=4)),
+)
+likely_keys = st.sampled_from(["result", "embeddings", "index", "embedding", "code", "message", "request_id", "usage"])
+likely_json = st.recursive(
+    st.one_of(scalars, st.sampled_from([0, 1, 0.5, [0.5, 1.5]])),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(likely_keys, inner, max_size=5)),
+)
+
+
+def check_answer(received: Reply) -> None:
+    """Assert that a reply gives two vectors of two finite floats, or one of our errors, with a message of sane length."""
+    try:
+        vectors = decode(received).vectors
+    except (ApiError, ResponseError) as error:
+        assert len(str(error)) < 10_000  # noqa: PT017 - either way is fine
+    else:
+        assert [len(vector) for vector in vectors] == [2, 2]
+        assert all(type(number) is float and math.isfinite(number) for vector in vectors for number in vector)
+
+
+statuses = st.sampled_from([200, 200, 200, 204, 302, 400, 401, 429, 500, 503])
+encodings = st.sampled_from(["", "identity", "gzip", "deflate", "br"])
+
+
+@settings(deadline=None)
+@given(st.one_of(any_json, likely_json), statuses)
+def test_any_json_is_answered(content: Any, status: int) -> None:
+    """Arbitrary JSON never raises anything but our errors."""
+    check_answer(reply(json.dumps(content).encode(), status))
+
+
+@settings(deadline=None)
+@given(st.dictionaries(likely_keys, likely_json), st.lists(likely_json, max_size=3))
+def test_any_result_is_answered(content: dict[str, Any], embeddings: list[Any]) -> None:
+    """Arbitrary values where the vectors belong never raise anything but our errors."""
+    check_answer(reply(json.dumps(content | {"result": {"embeddings": embeddings}}).encode()))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200), statuses, encodings, st.booleans())
+def test_any_bytes_are_answered(content: bytes, status: int, encoding: str, complete: bool) -> None:
+    """Arbitrary bytes, compressed or said to be, never raise anything but our errors."""
+    check_answer(reply(content, status, complete, content_encoding=encoding))
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(
+        [(GOOD, ""), (SAMPLE, ""), (gzip.compress(GOOD, mtime=0), "gzip"), (zlib.compress(GOOD), "deflate")]
+    ),
+    st.integers(0, 400),
+    st.integers(0, 8),
+    st.binary(max_size=4),
+)
+def test_a_damaged_reply_is_answered(good: tuple[bytes, str], start: int, length: int, patch: bytes) -> None:
+    """A good reply with any few bytes replaced, dropped or added never raises anything but our errors."""
+    content, encoding = good
+    check_answer(reply(content[:start] + patch + content[start + length :], content_encoding=encoding))
+
+
+@pytest.mark.parametrize("service_id", MODELS)
+def test_an_honest_reply_is_not_too_large(service_id: str) -> None:
+    """The limit for a reply lets the longest doubles of a full request through, and not ten times that."""
+    dimension = MODELS[service_id].dimension
+    longest = len(json.dumps([{"index": 31, "embedding": [-2.2250738585072014e-308] * dimension}] * 32))
+    assert longest < max_reply_bytes(dimension) < 10 * longest
+
+
+def test_a_reply_shows_neither_headers_nor_body() -> None:
+    """A server may echo the key: no repr of a reply shows what it sent."""
+    assert "OS-secret" not in repr(reply(b"OS-secret", x_echo="OS-secret"))

@@ -101,7 +101,7 @@ def draw_quota(rows: list[Row], path: Path) -> None:
             bars = axes.bar(places, shares, width * 0.9, color=colour, label=label)
             axes.bar_label(bars, [f"{share:.0f}" for share in shares], fontsize=8, padding=1, color=_MUTED)
         axes.set_xticks(
-            range(len(windows)), [f"{window} window" if window != "bucket" else window for window in windows]
+            range(len(windows)), ["token bucket" if window == "bucket" else f"{window} window" for window in windows]
         )
         axes.set_ylim(0, 112)
         axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(decimals=0))

@@ -1,13 +1,18 @@
 """LangChain's four methods, each saying which role its texts play. All else is the core's."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from os import PathLike, fspath
+from typing import Annotated, Any, Literal, Self
 
 from langchain_core.embeddings import Embeddings
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from opensearch_embed import EmbeddingClient, Usage
 from opensearch_embed.pydantic_errors import configuration_error
+
+
+def _path_as_text(path: object) -> object:
+    return fspath(path) if isinstance(path, PathLike) else path
 
 
 class OpenSearchEmbeddings(BaseModel, Embeddings):
@@ -42,7 +47,7 @@ class OpenSearchEmbeddings(BaseModel, Embeddings):
     max_attempts: int = 10
     empty: Literal["error", "zero"] = "error"
     allow_http: bool = False
-    ca_bundle: str | None = None
+    ca_bundle: Annotated[str | None, BeforeValidator(_path_as_text)] = None
     proxy: str | None = Field(default=None, repr=False)
     show_progress_bar: bool = False
 

@@ -4,17 +4,22 @@ import logging
 import pickle
 from collections.abc import Mapping
 from functools import wraps
-from typing import Any, Literal, Self
+from os import PathLike, fspath
+from typing import Annotated, Any, Literal, Self
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks.base import CallbackManager
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from llama_index_opensearch_embed._cache import COLLECTION, CachedBatch, searching, view_for
 from opensearch_embed import EmbeddingClient, OpenSearchEmbedError, Usage
 from opensearch_embed.pydantic_errors import configuration_error
 
 logger = logging.getLogger(__name__)
+
+
+def _path_as_text(path: object) -> object:
+    return fspath(path) if isinstance(path, PathLike) else path
 
 
 class OpenSearchEmbedding(BaseEmbedding):
@@ -62,7 +67,7 @@ class OpenSearchEmbedding(BaseEmbedding):
     max_attempts: int = 10
     empty: Literal["error", "zero"] = "error"
     allow_http: bool = False
-    ca_bundle: str | None = None
+    ca_bundle: Annotated[str | None, BeforeValidator(_path_as_text)] = None
     proxy: str | None = Field(default=None, repr=False)
     embed_batch_size: int = Field(default=1024, gt=0, le=2048)
     # The framework's to_json cannot write a store.

@@ -13,15 +13,15 @@ from typing import Any
 
 from opensearch_embed._conceal import concealing, strip
 from opensearch_embed._job import Job, Stopped, StopT
-from opensearch_embed._pace import Pace, shared_pace
 from opensearch_embed._plan import Batch, check_input_type, check_texts, measure, plan
 from opensearch_embed._refusal import Reply
 from opensearch_embed._retry import Attempts, RetryPolicy
 from opensearch_embed._runtime import LoopRuntime, Runtime
+from opensearch_embed._shared import pace_for
 from opensearch_embed._store import Array, Lists
 from opensearch_embed._transport import Target
 from opensearch_embed._wire import decode_reply, encode_request
-from opensearch_embed.errors import InputError, OpenSearchEmbedError
+from opensearch_embed.errors import InputError, OpenSearchEmbedError, RateLimited
 from opensearch_embed.options import Options
 from opensearch_embed.settings import Settings
 from opensearch_embed.usage import Meter, Usage
@@ -43,11 +43,7 @@ class Engine:
     def go_live(self) -> None:
         """Make what does not travel. Again in a forked child, where locks and connections are the parent's."""
         settings, options = self._settings, self._options
-        self._pace = (
-            Pace(options.limiter)
-            if options.limiter is not None
-            else shared_pace(settings.endpoint, settings.model.service_id, options.qps)
-        )
+        self._pace = pace_for(settings, options)
         self._meter = Meter(self._meter.usage)
         self.runtime = Runtime(Target(settings, options.timeout, options.max_concurrency))
 
@@ -153,9 +149,11 @@ class Engine:
                 conceal=conceal,
             )
         except OpenSearchEmbedError as error:
+            self._pace.saw(throttled=isinstance(error, RateLimited))
             strip(error.__cause__, conceal)
             # Raised from here, without the frames that hold the reply.
             raise error.with_traceback(None) from error.__cause__
+        self._pace.saw(throttled=False)
         self._meter.add(texts=len(batch.texts), tokens=embedded.tokens)
         return embedded.vectors
 

@@ -1,5 +1,6 @@
 """The async transport: the only file that imports aiohttp (the emulator aside)."""
 
+import io
 import math
 import time
 
@@ -19,6 +20,9 @@ ERRORS: ErrorTable = (
     (aiohttp.ClientConnectionError, TransportError, "the connection broke"),
     ((aiohttp.ClientError, OSError), TransportError, "the request failed"),
 )
+
+
+LARGE_BODY_BYTES = 2**20
 
 
 class AiohttpTransport:
@@ -46,7 +50,11 @@ class AiohttpTransport:
         target = self._target
         try:
             async with self._session.post(
-                self._url, data=body, headers=self._headers, proxy=target.settings.proxy, allow_redirects=False
+                self._url,
+                data=_payload(body),
+                headers=self._headers,
+                proxy=target.settings.proxy,
+                allow_redirects=False,
             ) as response:
                 received_at = time.time()
                 content, complete = await self._read(response.content)
@@ -74,3 +82,8 @@ class AiohttpTransport:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """Return the body as aiohttp wants it: a large one as a file, which it sends without blocking the loop."""
+    return body if len(body) < LARGE_BODY_BYTES else io.BytesIO(body)

@@ -26,7 +26,8 @@ class _DeadlineReader(io.RawIOBase):
         # The socket itself counts who reads it, and closes when both it and its last reader are closed. Behind a proxy
         # that is reached by https, it is inside of the one that is read.
         self._reader = socket.SocketIO(sock, "r")
-        getattr(sock, "socket", sock)._io_refs += 1
+        inner: Any = getattr(sock, "socket", sock)
+        inner._io_refs += 1
 
     def readable(self) -> bool:
         return True
@@ -63,44 +64,55 @@ class LiveConnections:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connections: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        self._made: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        self._in_the_making: dict[HTTPConnection, socket.socket] = {}
 
-    def add(self, connection: HTTPConnection) -> None:
-        """Note a connection."""
+    def begin(self, connection: HTTPConnection, sock: socket.socket) -> None:
+        """Note a connection whose handshake begins. Its socket is duplicated, since TLS takes it away meanwhile."""
         with self._lock:
-            self._connections.add(connection)
+            self._in_the_making[connection] = sock.dup()
+
+    def end(self, connection: HTTPConnection) -> None:
+        """Note that a connection is made, or has failed."""
+        with self._lock:
+            self._made.add(connection)
+            duplicate = self._in_the_making.pop(connection, None)
+        if duplicate is not None:
+            duplicate.close()
 
     def hang_up(self) -> None:
-        """End every connection: who waits for an answer on one gets an error at once."""
+        """End every connection: who waits on one, for a handshake or an answer, gets an error at once."""
         with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            if connection.sock is not None:
+            sockets = [connection.sock for connection in self._made] + list(self._in_the_making.values())
+            for sock in filter(None, sockets):
                 with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def pool_classes(self) -> dict[str, type[HTTPConnectionPool]]:
         """Return urllib3's pools, whose connections keep the deadline and are noted here."""
         live = self
 
-        class Plain(HTTPConnection):
+        class Noted(HTTPConnection):
             response_class = _Response
 
-            def connect(self) -> None:
-                super().connect()
-                live.add(self)
-
-        class Encrypted(HTTPSConnection):
-            response_class = _Response
+            def _new_conn(self) -> socket.socket:
+                sock = super()._new_conn()
+                live.begin(self, sock)
+                return sock
 
             def connect(self) -> None:
-                super().connect()
-                live.add(self)
+                try:
+                    super().connect()
+                finally:
+                    live.end(self)
+
+        class NotedEncrypted(Noted, HTTPSConnection):
+            pass
 
         class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
+            ConnectionCls = Noted
 
         class EncryptedPool(HTTPSConnectionPool):
-            ConnectionCls = Encrypted
+            ConnectionCls = NotedEncrypted
 
         return {"http": PlainPool, "https": EncryptedPool}

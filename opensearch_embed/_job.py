@@ -1,16 +1,16 @@
 """One call: its batches, its vectors so far, what is done and what is pending. This file does not know how to send."""
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from opensearch_embed._pace import Stop
 from opensearch_embed._plan import Batch
 from opensearch_embed._store import Store
 from opensearch_embed.models import InputType
 
-StopT = TypeVar("StopT", bound=Stop)
+StopT = TypeVar("StopT", threading.Event, asyncio.Event)
 
 
 class Stopped(Exception):
@@ -41,7 +41,7 @@ class Job(Generic[StopT]):
     ) -> None:
         self.input_type = input_type
         self.store = store
-        self.stop = stop
+        self.stop: StopT = stop
         self.settled = threading.Event()
         self.error: BaseException | None = None
         self._batches = deque(batches)
@@ -78,7 +78,7 @@ class Job(Generic[StopT]):
         with self._lock:
             if self.error is None and not isinstance(error, Stopped):
                 self.error = error
-            self.stop.set()  # type: ignore[attr-defined]
+            self.stop.set()
             self._end_one()
 
     def outcome(self) -> Any:

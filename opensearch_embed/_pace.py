@@ -1,74 +1,165 @@
-"""When the next request may leave: one rate limit for all clients of a process that share endpoint, model and rate.
+"""When the next request may leave. The arithmetic is pyrate-limiter's; how to wait for a turn is decided here.
 
-The arithmetic is pyrate-limiter's. Waiting is done here, in slices, so that a job that stops is not kept waiting.
+A job that stops ends every wait at once, and a wait that would last too long is not begun.
 """
 
+import asyncio
+import contextlib
 import math
-import os
 import threading
 import time
+import weakref
 from collections.abc import Awaitable
 from inspect import isawaitable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from pyrate_limiter import Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
+from pyrate_limiter import Limiter, MonotonicClock, Rate, RateItem, StateBucket, TokenBucket
 
+from opensearch_embed._rate import AdaptiveRate
 from opensearch_embed.errors import ConfigurationError
 
 ITEM = "opensearch-embed"
 SLICE_SECONDS = 0.2
-SHARE_OF_RATE = 0.98
+"""How often a thread that queues for a lock, or for a limiter that is not ours, looks whether its job has stopped."""
+
+SHARE_OF_RATE = 0.985
 """Sent of the rate that the account is given. The rest keeps a server that counts by a sliding window from refusing."""
 
+TOKENS_PER_REQUEST = 2
+BURST_TOKENS = 3
+"""Half an interval more than one request: rounding to milliseconds would cost 2% of the rate otherwise."""
 
-class Stop(Protocol):
-    """`threading.Event` or `asyncio.Event`, as far as both agree."""
+HORIZON_SECONDS = 0.3
+"""How far ahead turns are booked. Booked turns keep the rate when a busy thread or event loop wakes late; those of a
+job that fails are lost, which is what limits the horizon."""
 
-    def is_set(self) -> bool:
-        """Tell whether the job has stopped."""
+StopT = TypeVar("StopT", threading.Event, asyncio.Event)
+
+
+class Pace(Protocol):
+    """Hands out turns, one for each request sent. Safe to share between threads and event loops."""
+
+    def take_turn(self, stop: threading.Event, seconds: float = math.inf) -> bool:
+        """Wait for a turn; return `False` if the job stops, or the turn would come after more than `seconds`."""
+        ...
+
+    async def atake_turn(self, stop: asyncio.Event, seconds: float = math.inf) -> bool:
+        """Wait for a turn without blocking the event loop. See `take_turn`."""
+        ...
+
+    def saw(self, *, throttled: bool) -> None:
+        """Note whether the service refused a request because of its rate."""
         ...
 
 
-def make_limiter(qps: float) -> Limiter:
-    """Return a limiter that spreads `qps` requests evenly over each second, with a burst of two to make up for delays."""
-    seconds = 1000 if qps >= 1 else math.ceil(1000 / qps)
-    rate = Rate(math.ceil(qps * SHARE_OF_RATE * seconds), seconds * 1000, burst=2 if qps >= 1 else 1)
-    # No thread that leaks the bucket (it has nothing to leak), and no extra wait: the default adds 50 ms to each.
-    return Limiter(SingleBucketFactory(StateBucket([rate], TokenBucket()), schedule_leak=False), buffer_ms=0)
+class Unlimited:
+    """No limit."""
+
+    def take_turn(self, stop: threading.Event, _seconds: float = math.inf) -> bool:
+        """Give a turn at once."""
+        return not stop.is_set()
+
+    async def atake_turn(self, stop: asyncio.Event, _seconds: float = math.inf) -> bool:
+        """Give a turn at once."""
+        return not stop.is_set()
+
+    def saw(self, *, throttled: bool) -> None:
+        """Nothing to adapt."""
 
 
-class Pace:
-    """Hands out turns, one for each request sent. Safe to share between threads and event loops."""
+class Schedule:
+    """Turns at even intervals, `qps` a second at most; fewer while the service refuses requests."""
 
-    def __init__(self, limiter: Limiter | None) -> None:
+    def __init__(self, qps: float) -> None:
+        self._clock = MonotonicClock()
+        self._bucket = StateBucket([token_rate(qps)], TokenBucket(), clock=self._clock)
+        self._rate = AdaptiveRate(qps)
+        self._lock = threading.Lock()
+        # The first of those who wait books turns, and the others queue behind it: that costs least.
+        self._queue = threading.Lock()
+        self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
+
+    def take_turn(self, stop: threading.Event, seconds: float = math.inf) -> bool:
+        """Wait for a turn; return `False` if the job stops, or the turn would come after more than `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not self._queue.acquire(timeout=max(0.0, min(SLICE_SECONDS, deadline - time.monotonic()))):
+            if stop.is_set() or time.monotonic() >= deadline:
+                return False
+        try:
+            booked, wait = self._book(deadline)
+            while not booked and wait < math.inf and not stop.wait(wait):
+                booked, wait = self._book(deadline)
+        finally:
+            self._queue.release()
+        return booked and not (stop.wait(wait) if wait > 0 else stop.is_set())
+
+    async def atake_turn(self, stop: asyncio.Event, seconds: float = math.inf) -> bool:
+        """Wait for a turn without blocking the event loop. See `take_turn`."""
+        deadline = time.monotonic() + seconds
+        async with self._queue_here():
+            booked, wait = self._book(deadline)
+            while not booked and wait < math.inf and not await stopped_within(stop, wait):
+                booked, wait = self._book(deadline)
+        return booked and not (await stopped_within(stop, wait) if wait > 0 else stop.is_set())
+
+    def _book(self, deadline: float) -> tuple[bool, float]:
+        """Return whether a turn is booked, and the seconds until it comes.
+
+        If none is booked, the seconds until one can be booked; infinite if it would come after the deadline.
+        """
+        with self._lock:
+            item = RateItem(ITEM, self._clock.now(), TOKENS_PER_REQUEST)
+            if self._bucket.put(item):
+                return True, 0.0
+            milliseconds = self._bucket.waiting(item)
+            assert isinstance(milliseconds, int)  # noqa: S101 - ours is not an async bucket
+            seconds = milliseconds / 1000
+            if time.monotonic() + seconds > deadline:
+                return False, math.inf
+            if seconds > HORIZON_SECONDS:
+                return False, seconds - HORIZON_SECONDS
+            item.timestamp += milliseconds
+            return bool(self._bucket.put(item)), seconds
+
+    def _queue_here(self) -> asyncio.Lock:
+        with self._lock:
+            return self._queues.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+    def saw(self, *, throttled: bool) -> None:
+        """Adapt to whether the service refused a request because of its rate."""
+        with self._lock:
+            if self._rate.saw(throttled, time.monotonic()):
+                self._bucket.rates = [token_rate(self._rate.rate)]
+
+
+class UserLimiter:
+    """Turns of a limiter that the user made, which may serve many processes. It is asked, and never changed."""
+
+    def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
-        # One thread polls the limiter and the others wait for it: many pollers reach 85% of the rate, one 98%.
-        self._poll = threading.Lock()
+        # One thread polls and the others wait for it: many pollers get 85% of the rate out of a limiter, one 98%.
+        self._queue = threading.Lock()
 
-    def take_turn(self, stop: Stop, seconds: float = math.inf) -> bool:
+    def take_turn(self, stop: threading.Event, seconds: float = math.inf) -> bool:
         """Wait for a turn; return `False` if the job stops, or `seconds` pass, before there is one."""
         deadline = time.monotonic() + seconds
         while not stop.is_set():
-            if self._limiter is None:
-                return True
             patience = min(SLICE_SECONDS, deadline - time.monotonic())
             if patience <= 0:
                 return False
-            if self._poll.acquire(timeout=patience):
+            if self._queue.acquire(timeout=patience):
                 try:
-                    granted: bool | Awaitable[bool] = self._limiter.try_acquire(ITEM, timeout=patience)
+                    granted = self._limiter.try_acquire(ITEM, timeout=patience)
                 finally:
-                    self._poll.release()
+                    self._queue.release()
                 if _settled(granted):
                     return True
         return False
 
-    async def atake_turn(self, stop: Stop, seconds: float = math.inf) -> bool:
-        """Wait for a turn; return `False` if the job stops, or `seconds` pass, before there is one."""
+    async def atake_turn(self, stop: asyncio.Event, seconds: float = math.inf) -> bool:
+        """Wait for a turn without blocking the event loop. See `take_turn`."""
         deadline = time.monotonic() + seconds
         while not stop.is_set():
-            if self._limiter is None:
-                return True
             patience = min(SLICE_SECONDS, deadline - time.monotonic())
             if patience <= 0:
                 return False
@@ -76,37 +167,32 @@ class Pace:
                 return True
         return False
 
+    def saw(self, *, throttled: bool) -> None:
+        """Leave the user's limiter as it is."""
 
-def _settled(granted: Any) -> bool:
+
+def token_rate(qps: float) -> Rate:
+    """Return pyrate-limiter's form of a rate: tokens in a period that is long enough for both to be whole numbers."""
+    seconds = 1000 if qps >= 1 else math.ceil(1000 / qps)
+    tokens = max(1, round(qps * SHARE_OF_RATE * TOKENS_PER_REQUEST * seconds))
+    return Rate(tokens, seconds * 1000, burst=BURST_TOKENS)
+
+
+async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait until the job stops, or `seconds` have passed; tell whether it has stopped."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    return stop.is_set()
+
+
+def _settled(granted: bool | Awaitable[bool]) -> bool:
     """Refuse a limiter whose answer must be awaited: unawaited it looks like a yes."""
     if not isawaitable(granted):
         return bool(granted)
-    if hasattr(granted, "close"):
-        granted.close()
+    awaitable: Any = granted
+    awaitable.close()
     raise ConfigurationError(
         "This limiter's bucket is asynchronous, so it cannot pace the sync methods. "
         "Use aembed, or give a limiter with a sync bucket."
     )
-
-
-_shared: dict[tuple[str, str, float], Pace] = {}
-_shared_lock = threading.Lock()
-
-
-def shared_pace(endpoint: str, service_id: str, qps: float | None) -> Pace:
-    """Return the pace of this process for one endpoint, model and rate; the same object to everybody who asks."""
-    if qps is None:
-        return Pace(None)
-    with _shared_lock:
-        return _shared.setdefault((endpoint, service_id, float(qps)), Pace(make_limiter(qps)))
-
-
-def _forget_after_fork() -> None:
-    """Start afresh in a forked child: another thread of the parent may have held a lock at that moment."""
-    global _shared_lock
-    _shared_lock = threading.Lock()
-    _shared.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)

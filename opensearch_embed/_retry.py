@@ -5,7 +5,6 @@ This file does not know how a request is sent. One batch has two limits, whichev
 """
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import tenacity
 
-from opensearch_embed._pace import Pace
+from opensearch_embed._pace import Pace, StopT, stopped_within
 from opensearch_embed.errors import RateLimited, ResponseError, ServiceUnavailable, TransportError
 
 SHORTEST_WAIT = 0.05
@@ -23,7 +22,6 @@ QUOTA_BACKOFF = tenacity.wait_random_exponential(multiplier=2, max=30, min=1)
 """For a quota over a period, such as tokens a minute, which takes longer to clear than a rate."""
 
 T = TypeVar("T")
-StopT = TypeVar("StopT", threading.Event, asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +97,7 @@ class Attempts(Generic[StopT]):
         self._go_on(self._pace.take_turn(self._stop, self._deadline - time.monotonic()))
 
     async def _await(self: "Attempts[asyncio.Event]", seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
+        await stopped_within(self._stop, seconds)
         self._go_on(await self._pace.atake_turn(self._stop, self._deadline - time.monotonic()))
 
     def _go_on(self, has_turn: bool) -> None:

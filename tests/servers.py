@@ -61,7 +61,7 @@ class Connection:
         """Read one request; `None` when the peer has left."""
         self._reader = self._reader or self.sock.makefile("rb")
         line = self._reader.readline()
-        if not line.strip():
+        if not line.strip().isascii() or line.count(b" ") < 2:
             return None
         method, target, _ = line.decode().split(" ", 2)
         head = b""
@@ -114,14 +114,13 @@ class RawServer:
         default: What is done to all later ones.
         on_connect: Called for each new connection, before anything is read.
         tls: Serve https with this context.
-        silent: Accept connections and do not even read.
     """
 
     def __init__(
         self,
         *script: Action,
         default: "Action | None" = None,
-        on_connect: Callable[[Connection], None] | None = None,
+        on_connect: Callable[[Connection], object] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.requests: list[RawRequest] = []
@@ -395,11 +394,6 @@ class Proxy(RawServer):
                 while data := upstream.recv(65536):
                     connection.send(data)
             connection.close()
-
-    @property
-    def url(self) -> str:
-        """The proxy's address."""
-        return super().url
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

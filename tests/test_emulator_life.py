@@ -79,6 +79,15 @@ def test_a_url_needs_a_start() -> None:
         _ = server.url
 
 
+def test_a_stop_ends_the_wait(server: Emulator) -> None:
+    """`wait` returns when another thread stops the emulator, and at once when it is not running."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.wait)
+        server.stop()
+        waiting.result(timeout=5)
+    server.wait()
+
+
 SCRIPT = """
 import threading
 from opensearch_embed.emulator import Emulator

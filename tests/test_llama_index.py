@@ -204,12 +204,14 @@ def test_an_error_counts_within_the_batch(make: Make, emulator: Emulator, call: 
 
 def test_an_error_says_what_was_received(make: Make, emulator: Emulator, call: Callable[..., Any]) -> None:
     """`completed` and `pending` of a failed batch are exactly the batch."""
-    texts = [f"text {i}" for i in range(96)]
+    texts = [f"text {i}" for i in range(160)]
     emulator.fail_next(400, code="InvalidParameter")
     with pytest.raises(InvalidRequest) as caught:
-        call(make(max_concurrency=1).get_text_embedding_batch, texts)
-    assert caught.value.completed == {}
-    assert caught.value.pending == list(range(96))
+        call(make(max_concurrency=2).get_text_embedding_batch, texts)
+    error = caught.value
+    assert sorted([*error.completed, *error.pending]) == list(range(160))
+    assert len(error.pending) >= 32
+    assert error.completed == {i: emulator.vector(texts[i]) for i in error.completed}
 
 
 def test_no_error_shows_the_key(make: Make, emulator: Emulator) -> None:
@@ -365,6 +367,6 @@ def test_unpickling_checks_nothing(make: Make, tmp_path: Path) -> None:
     """A pickle opens where a file of its settings is missing: an error there would hang a pool of workers."""
     bundle = tmp_path / "ca.pem"
     bundle.touch()
-    data = pickle.dumps(make(ca_bundle=str(bundle)))
+    data = pickle.dumps(make(ca_bundle=bundle))
     bundle.unlink()
     assert pickle.loads(data).ca_bundle == str(bundle)

@@ -5,8 +5,8 @@ import math
 from typing import Any
 
 import pytest
+from pyrate_limiter import InMemoryBucket, Limiter, Rate
 
-from opensearch_embed._pace import make_limiter
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.options import Options
 
@@ -79,7 +79,7 @@ def test_a_limiter_that_is_none_is_refused(limiter: object) -> None:
 
 def test_a_limiter_is_kept_and_not_shown() -> None:
     """A limiter may hold a connection with a password: it is in no repr."""
-    limiter = make_limiter(5)
+    limiter = Limiter(InMemoryBucket([Rate(5, 1000)]))
     options = Options(limiter=limiter)
     assert options.limiter is limiter
     assert "imiter" not in repr(options)

@@ -2,6 +2,7 @@
 
 import email.utils
 import json
+import math
 import pickle
 import time
 import traceback
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opensearch_embed._refusal import ERRORS_BY_CODE, EXCERPT_CHARS, Reply, error_class, redact, retry_after
+from opensearch_embed._conceal import EXCERPT_CHARS, concealing, strip
+from opensearch_embed._refusal import ERRORS_BY_CODE, Reply, error_class, retry_after
 from opensearch_embed._wire import decode_reply
 from opensearch_embed.errors import (
     ApiError,
@@ -79,7 +81,6 @@ def test_the_table_holds_every_documented_code() -> None:
     assert set(ERRORS_BY_CODE) <= {code for _, code, _, _ in CLASSES}
 
 
-@pytest.mark.xfail(strict=True, reason="any message with 'free' in it counts as the free quota")
 def test_a_polite_message_is_no_exhausted_quota() -> None:
     """A quota that clears is retried, even if its message says that one may feel free to ask."""
     message = "Tokens per minute exceeded. Please feel free to contact us."
@@ -104,7 +105,10 @@ def test_an_error_carries_what_the_service_said() -> None:
     assert type(error) is InvalidRequest
     assert (error.status, error.code, error.message) == (400, "InvalidParameter", "input is missing")
     assert (error.request_id, error.retry_after) == ("r-1", None)
-    assert str(error) == "The service said no (HTTP 400, InvalidParameter, request_id r-1): input is missing"
+    assert str(error) == (
+        "The service said no (HTTP 400, InvalidParameter, request_id r-1): input is missing. "
+        "The same request would be refused again: check model, workspace, endpoint and texts."
+    )
 
 
 # Body, message, code: bodies that the service does not document.
@@ -116,11 +120,12 @@ STRANGE: list[tuple[bytes, str, str | None]] = [
     (b'"a string"', '"a string"', None),
     (b"[1, 2]", "[1, 2]", None),
     (b"{}", "{}", None),
-    (b'{"error": "not ours"}', "", None),
-    (b'{"code": {"a": 1}, "message": ["b"]}', "", None),
+    (b'{"error": "not ours"}', '{"error": "not ours"}', None),
+    (b'{"code": {"a": 1}, "message": ["b"]}', '{"code": {"a": 1}, "message": ["b"]}', None),
     (b'{"code": 42, "message": 7}', "7", "42"),
-    (b'{"code": null, "message": null}', "", None),
-    (b'{"code": "", "message": ""}', "", ""),
+    (b'{"code": null, "message": null}', '{"code": null, "message": null}', None),
+    (b'{"code": "", "message": ""}', '{"code": "", "message": ""}', ""),
+    (b'{"Code": "Forbidden", "Message": "no", "RequestId": "r-2"}', "no", "Forbidden"),
 ]
 
 
@@ -153,6 +158,19 @@ ADVICE = [
 def test_an_error_says_what_to_do(status: int, body: dict[str, Any], words: str) -> None:
     """Where something can be done, the error says what."""
     assert words in str(refused(body, status))
+
+
+@pytest.mark.xfail(strict=True, reason="the code is compared after texts are blanked in it")
+def test_a_text_that_is_a_code_changes_no_class() -> None:
+    """A service that is over its rate stays so when one of the texts happens to be the name of that."""
+    reply = Reply(200, {}, b'{"code": "Throttling.RateQuota", "message": "slow down"}')
+    with pytest.raises(RateLimited):
+        decode_reply(reply, expected=1, dimension=2, conceal=concealing(KEY, ["Throttling.RateQuota"]))
+
+
+def test_a_gateways_names_are_understood() -> None:
+    """Gateways of the same vendor write RequestId where the service writes request_id."""
+    assert refused({"RequestId": "r-2"}, 403).request_id == "r-2"
 
 
 @pytest.mark.parametrize("body", [b"x" * 100_000, json.dumps({"message": "x" * 100_000}).encode()])
@@ -233,7 +251,7 @@ def test_retry_after_is_in_gmt(date: str) -> None:
 def test_any_retry_after_is_answered(value: str) -> None:
     """Any header gives a finite delay that is not negative, or none."""
     seconds = retry_after(Reply(429, {"retry-after": value}, b"", received_at=NOW))
-    assert seconds is None or 0 <= seconds < 1e300 or value.strip() == str(seconds)
+    assert seconds is None or 0 <= seconds < math.inf
 
 
 def everything(error: BaseException) -> str:
@@ -248,9 +266,11 @@ def everything(error: BaseException) -> str:
 def redacted(body: bytes, status: int = 400, key: str = KEY, **headers: str) -> OpenSearchEmbedError:
     """Return the error for a reply, as the client raises it."""
     reply = Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    conceal = concealing(key, [TEXT, "short"])
     with pytest.raises(OpenSearchEmbedError) as caught:
-        decode_reply(reply, expected=1, dimension=2)
-    return redact(caught.value, key, [TEXT, "short"])
+        decode_reply(reply, expected=1, dimension=2, conceal=conceal)
+    strip(caught.value.__cause__, conceal)
+    return caught.value.with_traceback(None)
 
 
 def echo(secret: str) -> list[Any]:
@@ -277,7 +297,7 @@ def test_the_key_is_not_repeated(body: bytes, status: int) -> None:
     assert "abcdefghijkl" not in everything(error)
 
 
-@pytest.mark.parametrize(("body", "status"), [case for case in echo(TEXT) if case.id not in ("HTML", "index")])
+@pytest.mark.parametrize(("body", "status"), [case for case in echo(TEXT) if case.id != "HTML"])
 def test_a_whole_text_is_not_repeated(body: bytes, status: int) -> None:
     """No part of an error shows a whole text, wherever a server echoes it; words as short as "short" stay."""
     error = redacted(body, status)
@@ -291,7 +311,6 @@ def test_what_is_blanked_leaves_a_mark() -> None:
     assert error.message == "key *** and text [text] in short"  # type: ignore[attr-defined]
 
 
-@pytest.mark.xfail(strict=True, reason="messages are cut before they are redacted, so a part of the key stays")
 @pytest.mark.parametrize(
     "body",
     [
@@ -304,14 +323,12 @@ def test_the_key_is_not_repeated_in_part(body: bytes) -> None:
     assert KEY[:8] not in everything(redacted(body))
 
 
-@pytest.mark.xfail(strict=True, reason="a value is cut before it is redacted")
 def test_a_strange_index_does_not_show_a_part_of_the_key() -> None:
     """An echoed key where an index belongs is not shown in part, either."""
-    body = json.dumps({"result": {"embeddings": [{"index": KEY + KEY}]}}).encode()
+    body = json.dumps({"result": {"embeddings": [{"index": f"for the key {KEY}"}]}}).encode()
     assert KEY[:8] not in everything(redacted(body, 200))
 
 
-@pytest.mark.xfail(strict=True, reason="the excerpt of a body has its white space folded, and the text has not")
 def test_a_text_is_not_repeated_by_a_page() -> None:
     """A gateway's page that echoes a text of several lines does not bring it into the error."""
     shown = everything(redacted(f"<html>refused: {TEXT}</html>".encode(), 502))
@@ -336,8 +353,31 @@ def test_the_cause_keeps_no_document() -> None:
     assert error.__traceback__ is None
 
 
-def test_without_a_secret_nothing_is_blanked() -> None:
-    """An empty key or text is not looked for."""
-    error = refused({"message": "plain words"})
-    assert redact(error, "", [""]) is error
-    assert error.message == "plain words"
+# Text that was sent, words that came back, what is told of them.
+TOLD = [
+    ("a text of words", "<p>no: a text of words</p>", "<p>no: [text]</p>"),
+    ("a text\nof words", "no: a text of words", "no: [text]"),
+    ("a text\nof words", "no: a text\n of\twords", "no: [text]"),
+    ('a "text" of words', 'no: a "text" of words', "no: [text]"),
+    ('a "text" of words', 'no: a \\"text\\" of words', "no: [text]"),
+    ("a text\nof words", "no: a text\\nof words", "no: [text]"),
+    ("words", "no words", "no words"),
+    ("a text of words", "no: a text of", "no: a text of"),
+    (" " * 9, "no: words", "no: words"),
+    ("", "no: words", "no: words"),
+    ("x", "the KEY os-0123 and OS-0123", "the KEY *** and ***"),
+]
+
+
+@pytest.mark.parametrize(("text", "words", "told"), TOLD)
+def test_what_is_told(text: str, words: str, told: str) -> None:
+    """The key in any case and whole texts in any form are blanked, on one line; short texts and parts are not."""
+    assert concealing("OS-0123", [text])(words) == told
+
+
+@pytest.mark.xfail(strict=True, reason="the length of the text is compared before its white space is folded")
+def test_a_text_of_much_white_space_is_blanked() -> None:
+    """A text that is longer than the words that repeat it, because of its white space, is blanked all the same."""
+    assert (
+        concealing("OS-0123", ["first line" + " " * 99 + "second line"])("no: first line second line") == "no: [text]"
+    )

@@ -10,10 +10,12 @@ import random
 import zlib
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opensearch_embed._numbers import as_array, as_lists
 from opensearch_embed._refusal import Reply
 from opensearch_embed._wire import decode_reply, encode_request, max_reply_bytes, request_path
 from opensearch_embed.errors import (
@@ -71,12 +73,6 @@ UNDERSTOOD: list[tuple[str, Reply, list[list[float]], int]] = [
     ("whole numbers", reply(body(("0", "[1, 0]"), ("1", "[-1, 2.5]"))), [[1.0, 0.0], [-1.0, 2.5]], 0),
     ("Java's doubles", reply(body(("0", "[1.0E10, 4.9E-324]"), ("1", "[-1E+2, 0E0]"))), [[1e10, 5e-324], [-100, 0]], 0),
     ("a huge whole number", reply(body(("0", f"[{2**64}, 0]"), ("1", "[0, 0]"))), [[2.0**64, 0], [0, 0]], 0),
-    (
-        "large numbers whose sum is infinite",
-        reply(body(("0", "[1.7E308, 1.7E308]"), ("1", "[0.0, 0.0]"))),
-        [[1.7e308, 1.7e308], [0, 0]],
-        0,
-    ),
     ("no usage", reply(body(("0", "[1.0, 2.0]"), ("1", "[3.0, 4.0]"))), [[1, 2], [3, 4]], 0),
     ("usage null", reply(body(("0", "[1, 2]"), ("1", "[3, 4]"), rest='"usage": null,')), [[1, 2], [3, 4]], 0),
     (
@@ -104,9 +100,9 @@ BOMB = gzip.compress(b" " * (max_reply_bytes(2) + 1))
 
 # What it shows, reply to two texts of dimension 2 that is good for nothing, what the error says.
 UNUSABLE: list[tuple[str, Reply, str]] = [
-    ("cut", reply(GOOD[:40], complete=False), "cut short after 40 bytes"),
-    ("cut at the end of the JSON", reply(GOOD, complete=False), "cut short"),
-    ("empty", reply(b""), "an empty body"),
+    ("cut", reply(GOOD[:40], complete=False), "was cut short after 40 bytes"),
+    ("cut at the end of the JSON", reply(GOOD, complete=False), "was cut short after"),
+    ("empty", reply(b""), "is empty"),
     ("half of the JSON", reply(GOOD[:-9]), "not JSON"),
     ("HTML", reply(b"<html>hello</html>"), "not JSON"),
     ("not UTF-8", reply(b'{"a": "\xff"}'), "not JSON"),
@@ -115,56 +111,75 @@ UNUSABLE: list[tuple[str, Reply, str]] = [
     ("more than a double holds", reply(body(("0", "[1e400, 1.0]"), ("1", "[0, 0]"))), "not JSON"),
     ("nested without end", reply(b"[" * 100_000), "not JSON"),
     ("two replies", reply(GOOD + GOOD), "not JSON"),
-    ("an array", reply(b"[]"), "'result' is missing"),
-    ("null", reply(b"null"), "'result' is missing"),
-    ("a string", reply(b'"result"'), "'result' is missing"),
-    ("no result", reply(b'{"request_id": "r-1"}'), "'result' is missing (request_id r-1)"),
-    ("code null", reply(b'{"code": null, "message": "words"}'), "'result' is missing"),
-    ("result null", reply(b'{"result": null}'), "answered 200, but "),
-    ("result an array", reply(b'{"result": []}'), "answered 200, but "),
-    ("result a string", reply(b'{"result": "x"}'), "answered 200, but "),
-    ("no embeddings", reply(b'{"result": {}}'), "'embeddings' is missing"),
-    ("embeddings null", reply(b'{"result": {"embeddings": null}}'), "result.embeddings is not an array"),
-    ("embeddings an object", reply(b'{"result": {"embeddings": {"0": [1, 2]}}}'), "result.embeddings is not an array"),
-    ("embeddings empty", reply(b'{"result": {"embeddings": []}}'), "sent 0 vectors for 2 texts: index 0 is missing"),
-    ("an item is a number", reply(b'{"result": {"embeddings": [1, 2]}}'), "answered 200, but "),
-    ("an item is null", reply(b'{"result": {"embeddings": [null, null]}}'), "answered 200, but "),
-    ("an item is an array", reply(b'{"result": {"embeddings": [[1, 2], [3, 4]]}}'), "answered 200, but "),
-    ("no index", reply(b'{"result": {"embeddings": [{"embedding": [1, 2]}]}}'), "'index' is missing"),
-    ("no embedding", reply(b'{"result": {"embeddings": [{"index": 1}]}}'), "'embedding' is missing"),
-    ("one vector too few", reply(body(("0", "[1, 2]"))), "sent 1 vectors for 2 texts: index 1 is missing"),
+    ("an array", reply(b"[]"), "has no array result.embeddings"),
+    ("null", reply(b"null"), "has no array result.embeddings"),
+    ("a string", reply(b'"result"'), "has no array result.embeddings"),
+    ("no result", reply(b'{"request_id": "r-1"}'), "has no array result.embeddings (request_id r-1)"),
+    ("code null", reply(b'{"code": null, "message": "words"}'), "has no array result.embeddings"),
+    ("result null", reply(b'{"result": null}'), "has no array result.embeddings"),
+    ("result an array", reply(b'{"result": []}'), "has no array result.embeddings"),
+    ("result a string", reply(b'{"result": "x"}'), "has no array result.embeddings"),
+    ("no embeddings", reply(b'{"result": {}}'), "has no array result.embeddings"),
+    ("embeddings null", reply(b'{"result": {"embeddings": null}}'), "has no array result.embeddings"),
+    ("embeddings an object", reply(b'{"result": {"embeddings": {"0": [1, 2]}}}'), "has no array result.embeddings"),
+    ("embeddings empty", reply(b'{"result": {"embeddings": []}}'), "has 0 vectors for 2 texts: index 0 is missing"),
+    ("an item is a number", reply(b'{"result": {"embeddings": [1, 2]}}'), "has an index None where"),
+    ("an item is null", reply(b'{"result": {"embeddings": [null, null]}}'), "has an index None where"),
+    ("an item is an array", reply(b'{"result": {"embeddings": [[1, 2], [3, 4]]}}'), "has an index None where"),
+    ("no index", reply(b'{"result": {"embeddings": [{"embedding": [1, 2]}]}}'), "has an index None where"),
+    ("no embedding", reply(b'{"result": {"embeddings": [{"index": 1}]}}'), "has no array of numbers for index 1"),
+    ("one vector too few", reply(body(("0", "[1, 2]"))), "has 1 vectors for 2 texts: index 1 is missing"),
     ("the other is missing", reply(body(("1", "[1, 2]"))), "index 0 is missing"),
-    ("an index twice", reply(body(("1", "[1, 2]"), ("1", "[1, 2]"))), "index 1 comes twice"),
-    ("a vector too many", reply(body(("0", "[1, 2]"), ("1", "[1, 2]"), ("0", "[1, 2]"))), "index 0 comes twice"),
-    ("an index too large", reply(body(("0", "[1, 2]"), ("2", "[1, 2]"))), "an index is 2 where 0 to 1 belong"),
-    ("an index below 0", reply(body(("0", "[1, 2]"), ("-1", "[1, 2]"))), "an index is -1"),
-    ("counted from 1", reply(body(("1", "[1, 2]"), ("2", "[1, 2]"))), "an index is 2"),
-    ("an index with a point", reply(body(("0.0", "[1, 2]"), ("1", "[1, 2]"))), "an index is 0.0"),
-    ("an index as text", reply(body(('"0"', "[1, 2]"), ("1", "[1, 2]"))), "an index is '0'"),
-    ("an index true", reply(body(("0", "[1, 2]"), ("true", "[1, 2]"))), "an index is True"),
-    ("an index null", reply(body(("0", "[1, 2]"), ("null", "[1, 2]"))), "an index is None"),
-    ("an index that is long", reply(body((f'"{"x" * 9999}"', "[1, 2]"))), "xxx... where 0 to 1"),
-    ("too few numbers", reply(body(("0", "[1.0, 2.0]"), ("1", "[1.0]"))), "index 1 has 1 numbers where 2 belong"),
-    ("too many numbers", reply(body(("0", "[1, 2, 3]"), ("1", "[1, 2]"))), "index 0 has 3 numbers where 2 belong"),
-    ("no numbers", reply(body(("0", "[]"), ("1", "[]"))), "index 0 has 0 numbers"),
-    ("an embedding null", reply(body(("0", "null"), ("1", "[1, 2]"))), "index 0 is not an array"),
-    ("an embedding as text", reply(body(("0", '"12"'), ("1", "[1, 2]"))), "index 0 is not an array"),
-    ("text among numbers", reply(body(("0", '[1, "2"]'), ("1", "[1, 2]"))), "something that is not a number"),
-    ("null among numbers", reply(body(("0", "[1, 2]"), ("1", "[null, 2.5]"))), "index 1 holds something"),
-    ("true among numbers", reply(body(("0", "[true, 2.5]"), ("1", "[1, 2]"))), "index 0 holds something"),
-    ("an array among numbers", reply(body(("0", "[[1, 2], 3]"), ("1", "[1, 2]"))), "index 0 holds something"),
+    ("an index twice", reply(body(("1", "[1, 2]"), ("1", "[1, 2]"))), "has index 1 twice"),
+    ("a vector too many", reply(body(("0", "[1, 2]"), ("1", "[1, 2]"), ("0", "[1, 2]"))), "has index 0 twice"),
+    ("an index too large", reply(body(("0", "[1, 2]"), ("2", "[1, 2]"))), "has an index 2 where 0 to 1 belong"),
+    ("an index below 0", reply(body(("0", "[1, 2]"), ("-1", "[1, 2]"))), "has an index -1"),
+    ("counted from 1", reply(body(("1", "[1, 2]"), ("2", "[1, 2]"))), "has an index 2"),
+    ("an index with a point", reply(body(("0.0", "[1, 2]"), ("1", "[1, 2]"))), "has an index 0.0"),
+    ("an index as text", reply(body(('"0"', "[1, 2]"), ("1", "[1, 2]"))), "has an index '0'"),
+    ("an index true", reply(body(("0", "[1, 2]"), ("true", "[1, 2]"))), "has an index True"),
+    ("an index null", reply(body(("0", "[1, 2]"), ("null", "[1, 2]"))), "has an index None"),
+    ("an index that is long", reply(body((f'"{"x" * 9999}"', "[1, 2]"))), "xxx where 0 to 1"),
+    ("too few numbers", reply(body(("0", "[1.0, 2.0]"), ("1", "[1.0]"))), "has 1 numbers for index 1 where 2 belong"),
+    ("too many numbers", reply(body(("0", "[1, 2, 3]"), ("1", "[1, 2]"))), "has 3 numbers for index 0 where 2 belong"),
+    ("no numbers", reply(body(("0", "[]"), ("1", "[]"))), "has 0 numbers for index 0"),
+    ("an embedding null", reply(body(("0", "null"), ("1", "[1, 2]"))), "has no array of numbers for index 0"),
+    ("an embedding as text", reply(body(("0", '"12"'), ("1", "[1, 2]"))), "has no array of numbers for index 0"),
+    (
+        "text among numbers",
+        reply(body(("0", '[1, "2"]'), ("1", "[1, 2]"))),
+        "has something that is not a number for index 0",
+    ),
+    (
+        "null among numbers",
+        reply(body(("0", "[1, 2]"), ("1", "[null, 2.5]"))),
+        "has something that is not a number for index 1",
+    ),
+    (
+        "true among numbers",
+        reply(body(("0", "[true, 2.5]"), ("1", "[1, 2]"))),
+        "has something that is not a number for index 0",
+    ),
+    (
+        "an array among numbers",
+        reply(body(("0", "[[1, 2], 3]"), ("1", "[1, 2]"))),
+        "has something that is not a number for index 0",
+    ),
     ("a bomb", reply(BOMB, content_encoding="gzip"), f"grows past {max_reply_bytes(2):,} bytes"),
-    ("damaged gzip", reply(b"\x1f\x8b" + b"x" * 20, content_encoding="gzip"), "compressed answer is damaged"),
-    ("gzip that is none", reply(GOOD, content_encoding="gzip"), "compressed answer is damaged"),
-    ("gzip cut short", reply(gzip.compress(GOOD)[:-9], content_encoding="gzip"), "compressed answer is cut short"),
-    ("gzip of nothing", reply(b"", content_encoding="gzip"), "compressed answer is cut short"),
-    ("an encoding of its own", reply(GOOD, content_encoding="br"), "compressed its answer as 'br'"),
+    ("damaged gzip", reply(b"\x1f\x8b" + b"x" * 20, content_encoding="gzip"), "is compressed and damaged"),
+    ("gzip that is none", reply(GOOD, content_encoding="gzip"), "is compressed and damaged"),
+    ("gzip cut short", reply(gzip.compress(GOOD)[:-9], content_encoding="gzip"), "is compressed and cut short"),
+    ("gzip of nothing", reply(b"", content_encoding="gzip"), "is compressed and cut short"),
+    ("an encoding of its own", reply(GOOD, content_encoding="br"), "is compressed as br"),
 ]
 
 
-def decode(received: Reply, expected: int = 2, dimension: int = 2) -> Any:
+READERS = [as_lists, as_array]
+
+
+def decode(received: Reply, expected: int = 2, dimension: int = 2, read: Any = as_lists) -> Any:
     """Decode a reply to two texts, of dimension 2."""
-    return decode_reply(received, expected=expected, dimension=dimension)
+    return decode_reply(received, expected=expected, dimension=dimension, read=read)
 
 
 @pytest.mark.parametrize(("texts", "input_type", "encoded"), REQUESTS)
@@ -190,13 +205,34 @@ def test_a_good_reply_gives_its_vectors(received: Reply, vectors: list[list[floa
     assert str(vectors[0][0]) not in repr(embedded)
 
 
+@pytest.mark.parametrize(("received", "vectors"), [pytest.param(*case[:2], id=name) for name, *case in UNDERSTOOD])
+def test_a_good_reply_gives_rows(received: Reply, vectors: list[list[float]]) -> None:
+    """The same vectors as rows of float32, each number the nearest that there is."""
+    rows = decode(received, read=as_array).vectors
+    assert rows.dtype == np.float32
+    assert rows.tolist() == [[float(np.float32(number)) for number in vector] for vector in vectors]
+
+
+@pytest.mark.parametrize(
+    "numbers", ["[1.7E308, 1.7E308]", "[3.5E38, 0.5]", "[-1, 1e39]", f"[{2**63}0000000000000000000000, 1]"]
+)
+def test_float_holds_what_float32_does_not(numbers: str) -> None:
+    """Numbers beyond float32 are given as float, their sum infinite or not; as rows they are refused."""
+    received = reply(body(("0", numbers), ("1", "[0.5, 0.5]")))
+    assert decode(received).vectors[0] == json.loads(numbers)
+    with pytest.raises(ResponseError, match="too large for float32"):
+        decode(received, read=as_array)
+
+
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(("received", "words"), [pytest.param(*case, id=name) for name, *case in UNUSABLE])
-def test_a_reply_that_cannot_be_used_says_why(received: Reply, words: str) -> None:
+def test_a_reply_that_cannot_be_used_says_why(received: Reply, words: str, read: Any) -> None:
     """A yes that does not hold exactly the vectors asked for is a ResponseError with the reason, in a short message."""
     with pytest.raises(ResponseError) as caught:
-        decode(received)
+        decode(received, read=read)
     assert words in str(caught.value)
-    assert len(str(caught.value)) < 250
+    assert len(str(caught.value)) < 300
+    assert "when the pending texts are run again" in str(caught.value)
 
 
 def test_an_unusable_reply_names_the_request() -> None:
@@ -206,16 +242,6 @@ def test_an_unusable_reply_names_the_request() -> None:
     assert caught.value.request_id == "r-1"
     assert "(request_id r-1)" in str(caught.value)
     assert isinstance(caught.value.__cause__, ValueError)
-
-
-@pytest.mark.xfail(strict=True, reason="Python's own words for a wrong type get into the message")
-@pytest.mark.parametrize("content", [b'{"result": null}', b'{"result": []}', b'{"result": {"embeddings": [1, 2]}}'])
-def test_an_unusable_reply_is_told_in_words_of_the_wire(content: bytes) -> None:
-    """The message speaks of fields of the reply, and not of Python's types."""
-    with pytest.raises(ResponseError) as caught:
-        decode(reply(content))
-    assert "subscriptable" not in str(caught.value)
-    assert "indices" not in str(caught.value)
 
 
 # What it shows, a 2xx whose body says no, the error.
@@ -239,7 +265,6 @@ def test_a_code_instead_of_a_result_is_a_refusal(content: bytes, kind: type[ApiE
     assert caught.value.code == str(json.loads(content)["code"])
 
 
-@pytest.mark.xfail(strict=True, reason="a null result beside a code counts as a result")
 def test_a_code_beside_a_null_result_is_a_refusal() -> None:
     """A 200 with a code and `"result": null`, as servers write that print every field, is the code's error."""
     with pytest.raises(RateLimited):
@@ -300,21 +325,22 @@ likely_json = st.recursive(
 
 
 def check_answer(received: Reply) -> None:
-    """Assert that a reply gives two vectors of two finite floats, or one of our errors, with a message of sane length."""
-    try:
-        vectors = decode(received).vectors
-    except (ApiError, ResponseError) as error:
-        assert len(str(error)) < 10_000  # noqa: PT017 - either way is fine
-    else:
-        assert [len(vector) for vector in vectors] == [2, 2]
-        assert all(type(number) is float and math.isfinite(number) for vector in vectors for number in vector)
+    """Assert that a reply gives two vectors of two finite floats, or one of our errors in a few words."""
+    for read in READERS:
+        try:
+            vectors = list(map(list, decode(received, read=read).vectors))
+        except (ApiError, ResponseError) as error:
+            assert len(str(error)) < 2000  # noqa: PT017 - either way is fine
+        else:
+            assert [len(vector) for vector in vectors] == [2, 2]
+            assert all(isinstance(n, (float, np.float32)) and math.isfinite(n) for vector in vectors for n in vector)
 
 
 statuses = st.sampled_from([200, 200, 200, 204, 302, 400, 401, 429, 500, 503])
 encodings = st.sampled_from(["", "identity", "gzip", "deflate", "br"])
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.one_of(any_json, likely_json), statuses)
 def test_any_json_is_answered(content: Any, status: int) -> None:
     """Arbitrary JSON never raises anything but our errors."""

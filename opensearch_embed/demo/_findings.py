@@ -7,6 +7,9 @@ from opensearch_embed.usage import Usage
 
 HITS_PER_QUESTION = 3
 
+MAX_ATTEMPTS = 4
+"""Fewer than the adapters' default: who has mistyped the endpoint should hear so in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -15,10 +18,12 @@ class Connection:
     Attributes:
         endpoint: URL of the emulator.
         api_key: Key of the emulator.
+        proxy: The empty text for the emulator: a proxy that the environment names would not find this machine.
     """
 
     endpoint: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    proxy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """The demo in LangChain's words: embeddings, an in-memory vector store, a retriever."""
 
 from contextlib import closing
+from dataclasses import asdict
 
 from langchain_core.documents import Document as LangChainDocument
 from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_opensearch_embed import OpenSearchEmbeddings
-from opensearch_embed.demo._findings import HITS_PER_QUESTION, Answer, Connection, Findings, Hit
+from opensearch_embed.demo._findings import HITS_PER_QUESTION, MAX_ATTEMPTS, Answer, Connection, Findings, Hit
 from opensearch_embed.demo.corpus import Document, Question
 
 TITLE = "LangChain: OpenSearchEmbeddings, InMemoryVectorStore, a retriever"
@@ -20,7 +21,7 @@ def answer_questions(documents: list[Document], questions: list[Question], conne
         OpenSearchEmbedError: The documents or a question got no vector.
     """
     with closing(
-        OpenSearchEmbeddings(endpoint=connection.endpoint, api_key=connection.api_key, show_progress_bar=True)
+        OpenSearchEmbeddings(**asdict(connection), max_attempts=MAX_ATTEMPTS, show_progress_bar=True)
     ) as embeddings:
         store = InMemoryVectorStore(embeddings)
         store.add_documents([LangChainDocument(document.text, id=document.id) for document in documents])

@@ -1,13 +1,14 @@
 """The demo in LlamaIndex's words: an ingestion pipeline, a vector index, its retriever."""
 
 from contextlib import closing
+from dataclasses import asdict
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import TextNode
 
 from llama_index_opensearch_embed import OpenSearchEmbedding
-from opensearch_embed.demo._findings import HITS_PER_QUESTION, Answer, Connection, Findings, Hit
+from opensearch_embed.demo._findings import HITS_PER_QUESTION, MAX_ATTEMPTS, Answer, Connection, Findings, Hit
 from opensearch_embed.demo.corpus import Document, Question
 
 TITLE = "LlamaIndex: OpenSearchEmbedding, IngestionPipeline, VectorStoreIndex"
@@ -19,7 +20,7 @@ def answer_questions(documents: list[Document], questions: list[Question], conne
     Raises:
         OpenSearchEmbedError: The documents or a question got no vector.
     """
-    with closing(OpenSearchEmbedding(endpoint=connection.endpoint, api_key=connection.api_key)) as embedding:
+    with closing(OpenSearchEmbedding(**asdict(connection), max_attempts=MAX_ATTEMPTS)) as embedding:
         pipeline = IngestionPipeline(transformations=[embedding])
         # The pipeline's bar counts transformations: it does not pass `show_progress` on to the embedding.
         nodes = pipeline.run(

@@ -6,6 +6,7 @@ Which lines are printed is `_report`'s business; how a framework searches is its
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from importlib.util import find_spec
 from typing import TextIO
 
@@ -50,7 +51,7 @@ def _search(emulated: bool, out: TextIO) -> bool:
     enough = True
     with ExitStack() as stack:
         connection = _start_emulator(stack) if emulated else Connection()
-        settings = resolve_settings(endpoint=connection.endpoint, api_key=connection.api_key)
+        settings = resolve_settings(**asdict(connection))
         _say(out, _report.opening(documents, questions, settings, emulated=emulated))
 
         # Here and not above: these two files import their frameworks, which takes seconds and needs the extras.
@@ -73,7 +74,7 @@ def _start_emulator(stack: ExitStack) -> Connection:
     from opensearch_embed.emulator import Emulator
 
     emulator = stack.enter_context(Emulator(vectors="semantic"))
-    return Connection(emulator.url, emulator.api_key)
+    return Connection(emulator.url, emulator.api_key, proxy="")
 
 
 def _missing_extras(extras: dict[str, str]) -> list[str]:

@@ -43,7 +43,6 @@ class Emulator:
 
     Attributes:
         api_key: The key that is accepted.
-        requests: The requests that came in, oldest first; any key in their headers is blanked.
     """
 
     def __init__(

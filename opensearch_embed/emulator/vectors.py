@@ -72,7 +72,7 @@ class SemanticEncoder:
         # One text at a time gains nothing from more threads.
         self._model = USE(threads=1)
         self._lock = threading.Lock()
-        self._encode_one = functools.lru_cache(maxsize=4096)(self._encode_uncached)
+        self._encode_one = functools.lru_cache(maxsize=1024)(self._encode_uncached)
         self._encode_uncached("The weights are loaded now, not during the first request.")
 
     def encode(self, texts: Sequence[str]) -> Floats:

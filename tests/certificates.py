@@ -1,0 +1,22 @@
+"""Certificates for servers of tests, made on the spot."""
+
+import ssl
+from pathlib import Path
+
+import trustme
+
+
+class Authority:
+    """A certificate authority that nobody trusts but who is given its `bundle`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._authority = trustme.CA()
+        path = folder / "authority.pem"
+        self._authority.cert_pem.write_to_path(str(path))
+        self.bundle = str(path)
+
+    def tls(self, *names: str) -> ssl.SSLContext:
+        """Return a server's context with a certificate for these names or addresses."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert(*names).configure_cert(context)
+        return context

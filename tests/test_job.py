@@ -1,0 +1,214 @@
+"""One call: its vectors so far, what is done, what is pending, and when it is over. No request is sent here."""
+
+import asyncio
+import pickle
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from opensearch_embed._job import Job, Stopped
+from opensearch_embed._plan import Batch, plan
+from opensearch_embed._store import Array, Lists
+from opensearch_embed.errors import InvalidRequest, RateLimited
+
+DIMENSION = 2
+
+
+def vectors_of(batch: Batch) -> list[list[float]]:
+    """The right vectors for a batch: each text's index, twice."""
+    return [[float(index)] * DIMENSION for index in batch.indices]
+
+
+def make_job(texts: Sequence[str], kind: Any = Lists, stop: Any = None, on_progress: Any = None) -> Job[Any]:
+    """A job for texts; the empty ones are blank."""
+    sizes = [len(text) for text in texts]
+    return Job(
+        len(texts),
+        plan(texts, sizes),
+        [index for index, size in enumerate(sizes) if not size],
+        input_type="document",
+        store=kind(len(texts), DIMENSION),
+        stop=stop or threading.Event(),
+        on_progress=on_progress,
+    )
+
+
+def finish(job: Job[Any]) -> None:
+    """Do everything that is left of a job, the last batch first."""
+    taken: list[Batch] = []
+    while (batch := job.take()) is not None:
+        taken.append(batch)
+    for batch in reversed(taken):
+        job.put(batch, job.store.read(vectors_of(batch)))
+
+
+TEXTS = ["", *["text"] * 40, "", "text"]
+EXPECTED = [[float(index) if text else 0.0] * DIMENSION for index, text in enumerate(TEXTS)]
+
+
+def test_lists_come_in_order() -> None:
+    """Batches that end out of order, and blank texts, give lists of float in the order of the texts."""
+    job = make_job(TEXTS)
+    finish(job)
+    result = job.outcome()
+    assert result == EXPECTED
+    assert result[0] is not result[41]
+
+
+def test_rows_come_in_order() -> None:
+    """The same as one array of float32."""
+    job = make_job(TEXTS, Array)
+    finish(job)
+    result = job.outcome()
+    assert (result.dtype, result.shape) == (np.float32, (len(TEXTS), DIMENSION))
+    assert result.tolist() == EXPECTED
+
+
+@pytest.mark.parametrize(("kind", "shape"), [(Lists, (0,)), (Array, (0, DIMENSION))])
+@pytest.mark.parametrize("texts", [[], ["", ""]])
+def test_a_job_of_nothing_is_over_at_once(texts: list[str], kind: Any, shape: tuple[int, ...]) -> None:
+    """Where nothing is to be sent, the result is there, and nothing can be taken."""
+    job = make_job(texts, kind)
+    assert job.settled.is_set()
+    assert job.take() is None
+    assert np.shape(job.outcome()) == ((2, DIMENSION) if texts else shape)
+    assert not np.any(job.outcome())
+
+
+def test_a_job_is_over_when_its_last_batch_is_done() -> None:
+    """Not when the last is taken, and not while another is under way."""
+    job = make_job(["text"] * 64)
+    assert len(job) == 2
+    one, other = job.take(), job.take()
+    assert one is not None
+    assert other is not None
+    assert (len(job), job.take()) == (0, None)
+    job.put(other, vectors_of(other))
+    assert not job.settled.is_set()
+    job.put(one, vectors_of(one))
+    assert job.settled.is_set()
+
+
+@pytest.mark.parametrize("make_stop", [threading.Event, asyncio.Event])
+def test_an_error_stops_the_job(make_stop: Any) -> None:
+    """After the first error nothing more is taken; what is under way is awaited, and its vectors are kept."""
+    job = make_job(["text"] * 100, stop=make_stop())
+    one, other = job.take(), job.take()
+    assert one is not None
+    assert other is not None
+    job.fail(InvalidRequest("no"))
+    assert job.stop.is_set()
+    assert job.take() is None
+    assert not job.settled.is_set()
+    job.put(other, vectors_of(other))
+    assert job.settled.is_set()
+    with pytest.raises(InvalidRequest) as caught:
+        job.outcome()
+    assert caught.value.completed == {index: [float(index)] * DIMENSION for index in range(32, 64)}
+    assert caught.value.pending == [*range(32), *range(64, 100)]
+    assert caught.value.__notes__ == [
+        "32 of 100 texts have their vector: see .completed and .pending of this error.",
+    ]
+
+
+def test_the_first_error_counts() -> None:
+    """Errors after the first, and batches that were stopped by it, do not take its place."""
+    job = make_job(["text"] * 128)
+    for _ in range(4):
+        job.take()
+    first = RateLimited("first")
+    for error in (Stopped(), first, InvalidRequest("second"), Stopped()):
+        job.fail(error)
+    assert job.settled.is_set()
+    with pytest.raises(RateLimited) as caught:
+        job.outcome()
+    assert caught.value is first
+    assert caught.value.pending == list(range(128))
+
+
+def test_blank_texts_are_complete() -> None:
+    """A text that gets a zero vector is done from the start."""
+    job = make_job(["text", ""])
+    job.take()
+    job.fail(InvalidRequest("no"))
+    with pytest.raises(InvalidRequest) as caught:
+        job.outcome()
+    assert caught.value.completed == {1: [0.0, 0.0]}
+    assert caught.value.pending == [0]
+
+
+def test_one_text_needs_no_note() -> None:
+    """For a single text, how far the call came is no news."""
+    job = make_job(["text"])
+    job.take()
+    job.fail(InvalidRequest("no"))
+    with pytest.raises(InvalidRequest) as caught:
+        job.outcome()
+    assert not hasattr(caught.value, "__notes__")
+    assert (caught.value.completed, caught.value.pending) == ({}, [0])
+
+
+def test_rows_of_an_error_can_be_pickled() -> None:
+    """What was completed travels with the error, as rows, too."""
+    job = make_job(["text"] * 33, Array)
+    batch = job.take()
+    assert batch is not None
+    job.put(batch, job.store.read(vectors_of(batch)))
+    job.take()
+    job.fail(InvalidRequest("no"))
+    with pytest.raises(InvalidRequest) as caught:
+        job.outcome()
+    twin = pickle.loads(pickle.dumps(caught.value))
+    assert {index: row.tolist() for index, row in twin.completed.items()} == {i: [float(i)] * 2 for i in range(32)}
+    assert twin.pending == [32]
+
+
+def test_a_foreign_error_is_explained_too() -> None:
+    """An interrupt carries what was done, like any error."""
+    job = make_job(["text", "text"])
+    interrupt = KeyboardInterrupt()
+    assert job.explain(interrupt) is interrupt
+    assert interrupt.pending == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_progress_counts_texts() -> None:
+    """Progress is told for each batch and for the blank texts, and adds up to all of them."""
+    steps: list[int] = []
+    job = make_job(TEXTS, on_progress=steps.append)
+    assert steps == [2]
+    finish(job)
+    assert steps == [2, 9, 32]
+
+
+def test_no_progress_is_told_for_nothing() -> None:
+    """Where no text is blank, no progress is told before the first batch."""
+    steps: list[int] = []
+    make_job(["text"], on_progress=steps.append)
+    assert steps == []
+
+
+def test_threads_share_a_job() -> None:
+    """Many threads that take and put lose no batch and no vector."""
+    texts = ["text"] * 3200
+    job = make_job(texts)
+
+    def work() -> None:
+        while (batch := job.take()) is not None:
+            job.put(batch, vectors_of(batch))
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(work) for _ in range(8)]:
+            future.result()
+    assert job.settled.is_set()
+    assert job.outcome() == [[float(index)] * DIMENSION for index in range(3200)]
+
+
+@pytest.mark.parametrize("kind", [Lists, Array])
+def test_a_store_never_mixes_up_a_short_batch(kind: Any) -> None:
+    """Vectors that are fewer than their texts are refused, and not spread over them."""
+    with pytest.raises(ValueError, match=r"shorter|broadcast|shape"):
+        kind(4, DIMENSION).put([0, 1, 2], kind.read([[1.0, 2.0], [3.0, 4.0]]))

@@ -2,10 +2,10 @@
 
 import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from os import PathLike, fspath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks.base import CallbackManager
@@ -17,9 +17,19 @@ from opensearch_embed.pydantic_errors import configuration_error
 
 logger = logging.getLogger(__name__)
 
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
+
 
 def _path_as_text(path: object) -> object:
     return fspath(path) if isinstance(path, PathLike) else path
+
+
+def _inside_the_span_of(overridden: object) -> Callable[[MethodT], MethodT]:
+    """Keep the framework from making a second span of a method that calls the one it overrides: one query, one span.
+
+    It leaves out what bears its mark, and the mark is in what `wraps` takes over.
+    """
+    return lambda method: wraps(overridden, assigned=())(method)  # type: ignore[arg-type, return-value]
 
 
 class OpenSearchEmbedding(BaseEmbedding):
@@ -39,8 +49,8 @@ class OpenSearchEmbedding(BaseEmbedding):
     has `index`, `completed` or `pending`, they count within that batch.
 
     To keep to a quota use `qps`, which counts requests. The framework's `rate_limiter` is asked once for each batch,
-    so once for up to 1024 texts. `qps` holds for one process: with `IngestionPipeline.run(num_workers=2)` each worker
-    gets half of the quota, or a `limiter` that processes share.
+    so once for up to 1024 texts. `qps` holds for one process: for `IngestionPipeline.run(num_workers=2)` set half of
+    the quota, or give a `limiter` that processes share.
 
     `embeddings_cache` takes any key-value store. It is used through a view that keeps documents and queries, models
     and endpoints apart, so one store may serve many embeddings; `embeddings_cache.store` is the store itself.
@@ -149,14 +159,13 @@ class OpenSearchEmbedding(BaseEmbedding):
         """Embed a text that searches. See `_get_query_embedding`."""
         return (await self._client.aembed([query], "query"))[0]
 
-    # `wraps` also takes over the mark that the framework has made a span of the method: one query, one span.
-    @wraps(BaseEmbedding.get_query_embedding, assigned=())
+    @_inside_the_span_of(BaseEmbedding.get_query_embedding)
     def get_query_embedding(self, query: str) -> list[float]:
         """Embed a text that searches, or take its vector from the cache of queries."""
         with searching():
             return super().get_query_embedding(query)
 
-    @wraps(BaseEmbedding.aget_query_embedding, assigned=())
+    @_inside_the_span_of(BaseEmbedding.aget_query_embedding)
     async def aget_query_embedding(self, query: str) -> list[float]:
         """Embed a text that searches, or take its vector from the cache of queries."""
         with searching():
@@ -222,10 +231,6 @@ class OpenSearchEmbedding(BaseEmbedding):
                 logger.warning("%s cannot be pickled, and stays behind: %s", name, error)
                 fields[name] = CallbackManager([]) if name == "callback_manager" else None
         return state
-
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        # Not by __init__, as in the framework: it checks settings, and an error in a pool's worker hangs the pool.
-        BaseModel.__setstate__(self, state)
 
 
 CLIENT_FIELDS = OpenSearchEmbedding.model_fields.keys() - (BaseEmbedding.model_fields.keys() - {"model_name"})

@@ -5,8 +5,9 @@ each name is loaded when it is first used, and HTTP libraries and numpy when a c
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+# Type checkers know the name; importing it from typing takes longer than all the rest here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from opensearch_embed.client import EmbeddingClient as EmbeddingClient
     from opensearch_embed.errors import ApiError as ApiError

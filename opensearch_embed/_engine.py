@@ -45,6 +45,8 @@ class Engine:
         settings, options = self._settings, self._options
         self._pace = pace_for(settings, options)
         self._meter = Meter(self._meter.usage)
+        # Two threads cannot decode at once, the interpreter sees to that; taking turns, they need less memory.
+        self._decoding = threading.Lock()
         self.runtime = Runtime(Target(settings, options.timeout, options.max_concurrency))
 
     @property
@@ -141,13 +143,14 @@ class Engine:
     def _understand(self, reply: Reply, batch: Batch, job: Job[Any]) -> Any:
         conceal = concealing(self._settings.api_key.get_secret_value(), batch.texts)
         try:
-            embedded = decode_reply(
-                reply,
-                expected=len(batch.texts),
-                dimension=self._settings.model.dimension,
-                read=job.store.read,
-                conceal=conceal,
-            )
+            with self._decoding:
+                embedded = decode_reply(
+                    reply,
+                    expected=len(batch.texts),
+                    dimension=self._settings.model.dimension,
+                    read=job.store.read,
+                    conceal=conceal,
+                )
         except OpenSearchEmbedError as error:
             self._pace.saw(throttled=isinstance(error, RateLimited))
             strip(error.__cause__, conceal)

@@ -1,5 +1,6 @@
 """The sync transport: the only file that imports requests."""
 
+import copy
 import time
 from typing import Any
 
@@ -73,8 +74,9 @@ class RequestsTransport:
             TransportError: No answer came back.
         """
         target = self._target
-        request = self._template.copy()
+        request = copy.copy(self._template)
         request.body = body
+        request.headers = self._template.headers.copy()
         request.headers["Content-Length"] = str(len(body))
         try:
             response = self._adapter.send(

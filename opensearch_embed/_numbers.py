@@ -3,6 +3,7 @@
 Both functions look at every number, and are written for speed: a reply has 32,768 of them.
 """
 
+import struct
 from operator import countOf
 from typing import TYPE_CHECKING, Any
 
@@ -27,22 +28,24 @@ def as_lists(vectors: list[list[Any]]) -> list[list[float]]:
 
 
 def as_array(vectors: list[list[Any]]) -> "np.ndarray[Any, np.dtype[np.float32]]":
-    """Return the vectors as rows of float32.
+    """Return the vectors, at least one and all of one length, as rows of float32.
 
     Raises:
         ValueError: Something is not a number, or too large for float32.
     """
     import numpy as np
 
-    try:
-        rows = np.asarray(vectors)
-    except ValueError:  # something among the numbers is an array
-        rows = np.empty(0)
-    # numpy takes true for 1.0 and false for 0.0 without a word, so where these stand, look at the types.
-    if rows.dtype != np.float64 or rows.ndim != 2 or ((rows == 0.0) | (rows == 1.0)).any():
-        rows = np.asarray(as_lists(vectors))
-    with np.errstate(over="ignore"):
-        rows = rows.astype(np.float32)
-    if not np.isfinite(rows).all():
-        raise ValueError("has a number that is too large for float32 (embed returns it as float)")
+    rows = np.empty((len(vectors), len(vectors[0])), np.float32)
+    row = struct.Struct(f"={rows.shape[1]}f")
+    buffer = memoryview(rows).cast("B")
+    for index, vector in enumerate(vectors):
+        try:
+            row.pack_into(buffer, index * row.size, *vector)
+        except struct.error as error:
+            raise ValueError(f"has something that is not a number for index {index}") from error
+        except OverflowError as error:
+            raise ValueError(f"has a number that is too large for float32 (embed returns it) for {index}") from error
+    # struct takes true for 1.0 and false for 0.0 without a word, so where these stand, look at the types.
+    if ((rows == 0.0) | (rows == 1.0)).any():
+        as_lists(vectors)
     return rows

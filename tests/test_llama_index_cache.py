@@ -265,10 +265,12 @@ def test_copies_share_the_store(make: Make, emulator: Emulator) -> None:
     embedding.get_text_embedding("a")
     twin = copy.deepcopy(embedding)
     assert twin == embedding
+    assert len({twin.embeddings_cache, embedding.embeddings_cache}) == 1
     assert twin.get_text_embedding("a") == emulator.vector("a")
     assert twin.usage.requests == 0
     other = embedding.model_copy(update={"model_name": "ops-text-embedding-001"})
     assert other != embedding
+    assert embedding.model_copy(update={"embeddings_cache": SimpleKVStore()}) != embedding
     assert other.get_text_embedding("a") == emulator.vector("a", model="ops-text-embedding-001")
 
 
@@ -314,6 +316,7 @@ def test_an_empty_text_is_not_kept(make: Make, store: SimpleKVStore, call: Calla
 def test_what_is_no_text_gets_our_error(make: Make, store: SimpleKVStore, call: Callable[..., Any]) -> None:
     """A store is not asked for something that it could not look up."""
     embedding = make(embeddings_cache=store)
+    nonsense: Any
     for nonsense in (None, {}, 5):
         with pytest.raises(InputError, match="not a str"):
             call(embedding.get_query_embedding, nonsense)

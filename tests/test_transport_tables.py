@@ -1,0 +1,271 @@
+"""Every error of an HTTP library is told as one of ours: the tables are complete, and their order is right."""
+
+import inspect
+import ssl
+from types import ModuleType
+from typing import Any
+
+import aiohttp
+import pytest
+import requests.exceptions
+import urllib3.exceptions
+from aiohttp import client_exceptions
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from opensearch_embed import _http_aiohttp, _http_requests
+from opensearch_embed._transport import HeaderSecret, Target
+from opensearch_embed.errors import ConfigurationError, ConnectFailed, TimedOut, TransportError
+from opensearch_embed.settings import resolve_settings
+
+KEY = "OS-secret-1"
+
+
+def make_target(**settings: Any) -> Target:
+    """Where requests would go."""
+    return Target(resolve_settings(**({"endpoint": "https://api.example", "api_key": KEY} | settings)), 7.5, 3)
+
+
+def own_errors(module: ModuleType, base: type[Exception]) -> list[type[Exception]]:
+    """The errors that a library defines there, and can raise from a request."""
+    return [
+        kind
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, base) and kind.__module__ == module.__name__ and not issubclass(kind, Warning)
+    ]
+
+
+def bare(kind: type[BaseException]) -> BaseException:
+    """An error of a class, whatever its constructor wants."""
+    return kind.__new__(kind)
+
+
+FOREIGN = [
+    *((kind, _http_requests) for kind in own_errors(requests.exceptions, requests.exceptions.RequestException)),
+    *((kind, _http_requests) for kind in own_errors(urllib3.exceptions, urllib3.exceptions.HTTPError)),
+    *((kind, _http_aiohttp) for kind in own_errors(client_exceptions, aiohttp.ClientError)),
+    (TimeoutError, _http_aiohttp),
+    (ConnectionResetError, _http_aiohttp),
+    (OSError, _http_aiohttp),
+]
+
+
+@pytest.mark.parametrize(("kind", "transport"), FOREIGN, ids=lambda value: value.__name__.rpartition(".")[2])
+def test_every_foreign_error_has_a_row(kind: type[Exception], transport: Any) -> None:
+    """No error that a library can raise is left to the rule for what nobody has thought of."""
+    rows = [ours for foreign, ours, _ in transport.ERRORS if issubclass(kind, foreign)]
+    assert rows
+    ours = make_target().translate(bare(kind), transport.ERRORS)
+    assert isinstance(ours, TransportError)
+    assert kind.__name__ in str(ours)
+    assert "https://api.example" in str(ours)
+
+
+def test_the_walk_finds_what_there_is() -> None:
+    """The libraries have as many errors as they had when this was written, at least."""
+    assert len(FOREIGN) > 75
+
+
+R, U, A = requests.exceptions, urllib3.exceptions, client_exceptions
+
+# Foreign error, our class, our words: where the order of the rows matters, and where users meet them.
+ROWS: list[tuple[type[BaseException], Any, type[TransportError], str]] = [
+    (R.ConnectTimeout, _http_requests, TimedOut, "no connection in time"),
+    (R.ReadTimeout, _http_requests, TimedOut, "the answer did not come in time"),
+    (R.Timeout, _http_requests, TimedOut, "the answer did not come in time"),
+    (R.ProxyError, _http_requests, ConnectFailed, "the proxy gave no connection"),
+    (R.SSLError, _http_requests, ConnectFailed, "the encrypted connection failed"),
+    (R.ConnectionError, _http_requests, TransportError, "the connection broke"),
+    (R.ChunkedEncodingError, _http_requests, TransportError, "the connection broke"),
+    (R.RequestException, _http_requests, TransportError, "the request failed"),
+    (U.ReadTimeoutError, _http_requests, TimedOut, "the answer did not come in time"),
+    (U.ConnectTimeoutError, _http_requests, TimedOut, "in time"),
+    (U.NewConnectionError, _http_requests, ConnectFailed, "no connection"),
+    (U.NameResolutionError, _http_requests, ConnectFailed, "no connection"),
+    (U.SSLError, _http_requests, ConnectFailed, "the encrypted connection failed"),
+    (U.ProtocolError, _http_requests, TransportError, "the request failed"),
+    (A.ConnectionTimeoutError, _http_aiohttp, TimedOut, "in time"),
+    (A.SocketTimeoutError, _http_aiohttp, TimedOut, "the answer did not come in time"),
+    (A.ServerTimeoutError, _http_aiohttp, TimedOut, "the answer did not come in time"),
+    (TimeoutError, _http_aiohttp, TimedOut, "the answer did not come in time"),
+    (A.ClientProxyConnectionError, _http_aiohttp, ConnectFailed, "the proxy gave no connection"),
+    (A.ClientHttpProxyError, _http_aiohttp, ConnectFailed, "the proxy gave no connection"),
+    (A.ClientConnectorSSLError, _http_aiohttp, ConnectFailed, "the encrypted connection failed"),
+    (A.ClientConnectorDNSError, _http_aiohttp, ConnectFailed, "no connection"),
+    (A.ClientConnectorError, _http_aiohttp, ConnectFailed, "no connection"),
+    (A.ServerDisconnectedError, _http_aiohttp, TransportError, "the connection broke"),
+    (A.ClientOSError, _http_aiohttp, TransportError, "the connection broke"),
+    (A.ClientPayloadError, _http_aiohttp, TransportError, "the request failed"),
+    (ConnectionResetError, _http_aiohttp, TransportError, "the request failed"),
+]
+
+
+@pytest.mark.parametrize(("foreign", "transport", "kind", "words"), ROWS)
+def test_the_order_of_the_rows(
+    foreign: type[BaseException], transport: Any, kind: type[TransportError], words: str
+) -> None:
+    """An error that is two things at once is told as the one that helps."""
+    ours = make_target().translate(bare(foreign), transport.ERRORS)
+    assert type(ours) is kind
+    assert words in str(ours)
+    assert not ours.permanent
+
+
+def behind(error: BaseException, cause: BaseException) -> BaseException:
+    """An error with another one behind it."""
+    error.__cause__ = cause
+    return error
+
+
+# What it shows, an error as the libraries nest them, our class.
+NESTED: list[tuple[str, BaseException, Any, type[TransportError]]] = [
+    (
+        "requests keeps urllib3's as an argument, and that one its reason",
+        R.ConnectionError(U.MaxRetryError(None, "/", bare(U.NameResolutionError))),  # type: ignore[arg-type]
+        _http_requests,
+        ConnectFailed,
+    ),
+    ("a refused connection", R.ConnectionError(bare(U.NewConnectionError)), _http_requests, ConnectFailed),
+    ("a read that is too slow", R.ConnectionError(bare(U.ReadTimeoutError)), _http_requests, TimedOut),
+    ("a connection that broke", R.ConnectionError(U.ProtocolError("x", OSError())), _http_requests, TransportError),
+    ("a cause", behind(R.RequestException(), R.ReadTimeout()), _http_requests, TimedOut),
+    ("a cause of a cause", behind(aiohttp.ClientError(), behind(OSError(), TimeoutError())), _http_aiohttp, TimedOut),
+]
+
+
+@pytest.mark.parametrize(("error", "transport", "kind"), [pytest.param(*case, id=name) for name, *case in NESTED])
+def test_what_is_behind_counts(error: BaseException, transport: Any, kind: type[TransportError]) -> None:
+    """The first row that matches an error, or one behind it, decides."""
+    assert type(make_target().translate(error, transport.ERRORS)) is kind
+
+
+def test_an_error_that_nobody_thought_of() -> None:
+    """What is in no row is a TransportError all the same."""
+    ours = make_target().translate(ZeroDivisionError(), _http_requests.ERRORS)
+    assert type(ours) is TransportError
+    assert "the request failed (ZeroDivisionError)" in str(ours)
+
+
+def test_errors_that_are_behind_each_other_end() -> None:
+    """A circle of causes is walked once."""
+    one, other = OSError(), TimeoutError()
+    one.__cause__, other.__context__ = other, one
+    assert type(make_target().translate(one, _http_aiohttp.ERRORS)) is TimedOut
+
+
+REFUSED = ssl.SSLCertVerificationError(1, "certificate verify failed")
+REFUSED.verify_message = "self-signed certificate"
+
+CERTIFICATES = [
+    ("requests", R.SSLError(U.MaxRetryError(None, "/", U.SSLError(REFUSED))), _http_requests, "self-signed"),  # type: ignore[arg-type]
+    ("aiohttp", behind(bare(A.ClientConnectorCertificateError), REFUSED), _http_aiohttp, "self-signed"),
+    ("behind a time-out", behind(R.ConnectTimeout(), REFUSED), _http_requests, "self-signed"),
+    ("without a reason", ssl.SSLCertVerificationError(), _http_aiohttp, "not trusted"),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "transport", "words"), [pytest.param(*case, id=name) for name, *case in CERTIFICATES]
+)
+def test_a_refused_certificate_is_permanent(error: BaseException, transport: Any, words: str) -> None:
+    """A certificate that is not trusted will not be trusted a second later; the error says why, and what may help."""
+    ours = make_target().translate(error, transport.ERRORS)
+    assert type(ours) is ConnectFailed
+    assert ours.permanent
+    for said in ("its certificate is refused", words, "ca_bundle="):
+        assert said in str(ours)
+
+
+# Foreign error, what ours advises.
+ADVICE: list[tuple[BaseException, str]] = [
+    (R.ReadTimeout(), "timeout=7.5 seconds"),
+    (R.ProxyError(), "OPENSEARCH_ENDPOINT"),
+    (R.ConnectionError(), "can be run again"),
+]
+
+
+@pytest.mark.parametrize(("error", "words"), ADVICE)
+def test_an_error_says_what_to_do(error: BaseException, words: str) -> None:
+    """Each of our errors has its advice."""
+    assert words in str(make_target().translate(error, _http_requests.ERRORS))
+
+
+def test_a_foreign_error_is_stripped() -> None:
+    """What the libraries keep on their errors and in their frames, the key above all, is gone."""
+    request = requests.Request("POST", "https://api.example", headers={"Authorization": f"Bearer {KEY}"}).prepare()
+    inner = U.ProtocolError(f"echo of {KEY}", OSError(5, f"with {KEY}"))
+    error = R.ConnectionError(inner, request=request)
+    error.note = f"more of {KEY}"  # type: ignore[attr-defined]
+    try:
+        raise error
+    except R.ConnectionError as caught:
+        make_target().translate(caught, _http_requests.ERRORS)
+    assert (error.request, error.__traceback__) == (None, None)
+    assert error.note == "more of ***"  # type: ignore[attr-defined]
+    assert inner.args[0] == "echo of ***"
+    assert KEY not in repr((error, inner, vars(error), vars(inner)))
+
+
+@pytest.mark.xfail(strict=True, reason="aiohttp keeps the request under another name, and prints its URL")
+def test_a_proxys_password_is_stripped() -> None:
+    """What aiohttp says of a proxy that refuses does not show the proxy's password."""
+    headers = CIMultiDictProxy(CIMultiDict({"Proxy-Authorization": "Basic dXNlcjp3b3Jk"}))
+    url = URL("http://user:word@proxy.example:3128")
+    info = aiohttp.RequestInfo(url, "CONNECT", headers, url)
+    error = aiohttp.ClientHttpProxyError(info, (), status=407, message="Proxy Authentication Required")
+    make_target().translate(error, _http_aiohttp.ERRORS)
+    for shown in (str(error), repr(error), repr(vars(error))):
+        assert "word" not in shown
+        assert "dXNlcjp3b3Jk" not in shown
+
+
+# --- where requests go, and what they carry ---
+
+
+def test_the_url_is_the_documented_one() -> None:
+    """Endpoint, workspace and model make the URL."""
+    assert make_target(workspace="mine", model="ops-text-embedding-001").url == (
+        "https://api.example/v3/openapi/workspaces/mine/text-embedding/ops-text-embedding-001"
+    )
+
+
+def test_headers_carry_the_key_and_do_not_print_it() -> None:
+    """The key is in the one header where it belongs, and in no repr of the headers."""
+    headers = make_target().headers
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["User-Agent"].startswith("opensearch-embed/")
+    assert set(headers) == {"Authorization", "Content-Type", "Accept", "Accept-Encoding", "User-Agent"}
+    assert KEY not in repr(headers)
+    assert KEY not in repr(dict(headers))
+    assert KEY not in repr(HeaderSecret(KEY))
+    assert KEY not in repr(make_target())
+
+
+@pytest.mark.parametrize(
+    ("settings", "encrypted"),
+    [
+        ({}, True),
+        ({"endpoint": "http://127.0.0.1"}, False),
+        ({"endpoint": "http://127.0.0.1", "proxy": "http://p"}, False),
+        ({"endpoint": "http://127.0.0.1", "proxy": "https://p"}, True),
+    ],
+)
+def test_certificates_are_loaded_where_they_are_needed(settings: dict[str, str], encrypted: bool) -> None:
+    """Without TLS no certificates are read; with it, servers must show theirs, and they are read once."""
+    target = make_target(**settings)
+    context = target.ssl_context
+    assert (context is not None) is encrypted
+    assert target.ssl_context is context
+    assert context is None or (context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname)
+
+
+def test_certificates_of_ones_own(tmp_path: Any) -> None:
+    """A file or a folder may be named; a file with no certificates in it is a configuration error that names it."""
+    assert make_target(ca_bundle=tmp_path).ssl_context is not None
+    path = tmp_path / "ca.pem"
+    path.write_text("no certificates")
+    with pytest.raises(ConfigurationError) as caught:
+        _ = make_target(ca_bundle=path).ssl_context
+    assert str(path) in str(caught.value)
+    assert "PEM" in str(caught.value)

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import orjson
 
@@ -22,17 +24,22 @@ def on_one_line(words: str) -> str:
 
 def concealing(key: str, texts: Sequence[str] = ()) -> Conceal:
     """Return a function that blanks the key, in any case, and each text that is there as a whole."""
-    pattern = re.compile(re.escape(key), re.IGNORECASE)
+    forms = {key, _in_json(key), repr(key)[1:-1]}
+    pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), re.IGNORECASE)
 
     def conceal(words: str) -> str:
         words = pattern.sub("***", on_one_line(words))
         for text in texts:
-            if SHORTEST_SECRET_TEXT <= len(text) <= len(words):
-                for form in (on_one_line(text), on_one_line(orjson.dumps(text).decode()[1:-1])):
+            if len(text) >= SHORTEST_SECRET_TEXT:
+                for form in (on_one_line(text), on_one_line(_in_json(text))):
                     words = words.replace(form, "[text]") if form else words
         return words
 
     return conceal
+
+
+def _in_json(words: str) -> str:
+    return orjson.dumps(words).decode()[1:-1]
 
 
 def excerpt(words: str, conceal: Conceal) -> str:
@@ -58,11 +65,21 @@ def strip(error: BaseException | None, conceal: Conceal) -> None:
     for link in chain(error):
         # Frames of the HTTP libraries hold the headers in local variables.
         link.__traceback__ = None
-        link.args = tuple(conceal(part) if isinstance(part, str) else part for part in link.args)
+        link.args = tuple(_bare(part, conceal) for part in link.args)
         for name, value in list(getattr(link, "__dict__", {}).items()):
-            if isinstance(value, str):
-                setattr(link, name, conceal(value))
-            elif name in ("request", "response"):
-                setattr(link, name, None)
+            setattr(link, name, _bare(value, conceal))
         if isinstance(link, orjson.JSONDecodeError):
             link.doc = ""
+
+
+def _bare(value: Any, conceal: Conceal) -> Any:
+    """Return what may stay of a foreign error's argument: not a request, whose headers hold the key."""
+    if value is None or isinstance(value, (int, float, BaseException)):
+        return value
+    if isinstance(value, str):
+        return conceal(value)
+    if hasattr(value, "real_url"):  # aiohttp's RequestInfo, which its errors print
+        return SimpleNamespace(real_url="[URL]")
+    if hasattr(value, "proxy_auth"):  # aiohttp's ConnectionKey, of which its errors print the host
+        return value._replace(proxy=None, proxy_auth=None, proxy_headers_hash=None)
+    return f"[{type(value).__name__}]"

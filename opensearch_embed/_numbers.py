@@ -37,7 +37,7 @@ def as_array(vectors: list[list[Any]]) -> "np.ndarray[Any, np.dtype[np.float32]]
 
     rows = np.empty((len(vectors), len(vectors[0])), np.float32)
     row = struct.Struct(f"={rows.shape[1]}f")
-    buffer = memoryview(rows).cast("B")
+    buffer = rows.data.cast("B")
     for index, vector in enumerate(vectors):
         try:
             row.pack_into(buffer, index * row.size, *vector)

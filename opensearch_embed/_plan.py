@@ -34,10 +34,15 @@ def check_input_type(input_type: str) -> InputType:
     return input_type
 
 
-def check_texts(texts: Iterable[str]) -> list[str]:
-    """Return the input as a list; refuse a bare string, which would be embedded letter by letter."""
+def check_not_bare(texts: object) -> None:
+    """Refuse a bare string, which would be embedded letter by letter."""
     if isinstance(texts, (str, bytes)):
         raise InputError(f"texts is a bare {type(texts).__name__}: put it in a list, as in embed([text]).")
+
+
+def check_texts(texts: Iterable[str]) -> list[str]:
+    """Return the input as a list."""
+    check_not_bare(texts)
     try:
         return list(texts)
     except TypeError as error:
@@ -70,14 +75,15 @@ def encoded_size(text: object, index: int) -> int:
     return size
 
 
-def measure(texts: Sequence[str], *, empty: OnEmpty = "error") -> list[int]:
+def measure(texts: Sequence[str], *, empty: OnEmpty = "error", first: int = 0) -> list[int]:
     """Check every text before anything is sent, and return the encoded size of each.
 
-    An empty text has size 0: with `empty="zero"` it is not sent, with `empty="error"` it is refused.
+    An empty text has size 0: with `empty="zero"` it is not sent, with `empty="error"` it is refused. The first text has
+    index `first` for the caller, which is what errors say.
     """
-    sizes = [encoded_size(text, index) for index, text in enumerate(texts)]
+    sizes = [encoded_size(text, index) for index, text in enumerate(texts, first)]
     if empty == "error" and 0 in sizes:
-        index = sizes.index(0)
+        index = first + sizes.index(0)
         raise InputError(
             f"texts[{index}] is empty, and the service takes no empty text. Leave it out, or say empty='zero' "
             "to get a zero vector for it.",

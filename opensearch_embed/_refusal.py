@@ -3,6 +3,7 @@
 The body's code decides which error it is, then the status. This file opens no connection and reads no clock.
 """
 
+import datetime
 import email.utils
 import math
 import re
@@ -74,7 +75,8 @@ def refusal(reply: Reply, content: Mapping[str, Any], body: bytes, conceal: Conc
     said = {name.lower().replace("_", ""): value for name, value in content.items()}
     code, message, request_id = (as_text(said.get(name), conceal) for name in ("code", "message", "requestid"))
     message = message or excerpt(body.decode("utf-8", "replace"), conceal)
-    kind = error_class(reply.status, code, message)
+    raw = said.get("code")
+    kind = error_class(reply.status, raw if isinstance(raw, str) else code, message)
     facts = [f"HTTP {reply.status}", code, f"request_id {request_id}" if request_id else None]
     reason = f"{message.rstrip('.')}." if message else "it gave no reason."
     return kind(
@@ -115,7 +117,10 @@ def retry_after(reply: Reply) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - reply.received_at
+            date = email.utils.parsedate_to_datetime(value)
+            # HTTP dates are in GMT, also where they do not say so.
+            date = date if date.tzinfo else date.replace(tzinfo=datetime.UTC)
+            seconds = date.timestamp() - reply.received_at
         except (ValueError, OverflowError):
             return None
         seconds = max(0.0, seconds)

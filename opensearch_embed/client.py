@@ -1,12 +1,15 @@
 """The client: what users call. How a call is worked off is the engine's concern."""
 
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+from opensearch_embed._calls import Calls
 from opensearch_embed._engine import Engine
+from opensearch_embed._job import OnError
 from opensearch_embed._plan import OnEmpty
-from opensearch_embed._store import Array, Lists
+from opensearch_embed._store import Array, Lists, ListsOrErrors
+from opensearch_embed._stream import Stream, Texts, aarrays, apairs, arrays, pairs
 from opensearch_embed.models import InputType, ModelSpec
 from opensearch_embed.options import Options
 from opensearch_embed.settings import SecretString, Settings, resolve_settings
@@ -15,6 +18,12 @@ from opensearch_embed.usage import Usage
 if TYPE_CHECKING:
     import numpy as np
     from pyrate_limiter import Limiter
+
+    from opensearch_embed.cache import VectorCache
+
+    Rows = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+
+Overflow = Literal["send", "error", "truncate", "average"]
 
 
 class EmbeddingClient:
@@ -37,6 +46,14 @@ class EmbeddingClient:
         retry_timeout: Seconds for one batch, from its first attempt: no wait goes past it, no attempt starts after it.
         max_attempts: Times that one batch is sent, at most. Being throttled does not count.
         empty: What an empty text gets: `"error"` an `InputError`, `"zero"` a zero vector, without being sent.
+        on_error: What a 400 does, which may be the fault of one text: `"raise"` stops the call; `"isolate"` finds the
+            texts that the service refuses, embeds the others, and then raises, naming them; `"skip"` does the same and
+            does not raise where the result can show it: arrays have a row of NaN, iteration the error.
+        overflow: What happens to a text that is longer than its model reads: `"send"` it and warn once, `"error"`,
+            `"truncate"`, or `"average"` the vectors of its pieces.
+        length_function: Counts the tokens of a text. The default estimates, rather too many than too few, since the
+            service's tokenizers are not public.
+        cache: File that keeps vectors (SQLite), or an object with `get_many` and `put_many`: what is in it is not sent.
         allow_http: Allow an `http://` endpoint on another machine, where the key travels in clear.
         ca_bundle: File of certificates to trust instead of certifi's.
         proxy: URL of a proxy. The default is what `HTTPS_PROXY` and `NO_PROXY` say; `""` means none.
@@ -60,6 +77,10 @@ class EmbeddingClient:
         retry_timeout: float = 60.0,
         max_attempts: int = 10,
         empty: OnEmpty = "error",
+        on_error: OnError = "raise",
+        overflow: Overflow = "send",
+        length_function: Callable[[str], int] | None = None,
+        cache: "str | os.PathLike[str] | VectorCache | None" = None,
         allow_http: bool = False,
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
@@ -74,12 +95,26 @@ class EmbeddingClient:
             ca_bundle=ca_bundle,
             proxy=proxy,
         )
-        self._set_up(settings, Options(qps, limiter, max_concurrency, timeout, retry_timeout, max_attempts, empty))
+        options = Options(
+            qps=qps,
+            limiter=limiter,
+            max_concurrency=max_concurrency,
+            timeout=timeout,
+            retry_timeout=retry_timeout,
+            max_attempts=max_attempts,
+            empty=empty,
+            on_error=on_error,
+            overflow=overflow,
+            length_function=length_function,
+            cache=cache,
+        )
+        self._set_up(settings, options)
 
     def _set_up(self, settings: Settings, options: Options) -> None:
         self.settings = settings
         self._options = options
         self._engine = Engine(settings, options)
+        self._calls = Calls(self._engine)
 
     @property
     def model(self) -> ModelSpec:
@@ -94,7 +129,7 @@ class EmbeddingClient:
     @property
     def usage(self) -> Usage:
         """Requests, retries, texts and tokens since the client was made."""
-        return self._engine.usage
+        return self._engine.meter.usage
 
     def embed(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
@@ -114,25 +149,81 @@ class EmbeddingClient:
             OpenSearchEmbedError: The first error that trying again could not mend. Its `completed` holds the vectors
                 that were received, by index; its `pending` the indices of the other texts.
         """
-        return self._engine.run(texts, input_type, Lists, progress)  # type: ignore[no-any-return]
+        return self._calls.run(texts, input_type, Lists, progress)  # type: ignore[no-any-return]
 
     async def aembed(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
     ) -> list[list[float]]:
         """Embed texts without blocking the event loop. See `embed`."""
-        return await self._engine.arun(texts, input_type, Lists, progress)  # type: ignore[no-any-return]
+        return await self._calls.arun(texts, input_type, Lists, progress)  # type: ignore[no-any-return]
 
     def embed_array(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
-    ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    ) -> "Rows":
         """Embed texts into one float32 array of shape (number of texts, `dimension`). See `embed`."""
-        return self._engine.run(texts, input_type, Array, progress)  # type: ignore[no-any-return]
+        return self._calls.run(texts, input_type, Array, progress)  # type: ignore[no-any-return]
 
     async def aembed_array(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
-    ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    ) -> "Rows":
         """Embed texts into one float32 array, without blocking the event loop. See `embed_array`."""
-        return await self._engine.arun(texts, input_type, Array, progress)  # type: ignore[no-any-return]
+        return await self._calls.arun(texts, input_type, Array, progress)  # type: ignore[no-any-return]
+
+    @overload
+    def iter_embed(
+        self, texts: Iterable[str], input_type: InputType = "document", *, batch: None = None, progress: bool = False
+    ) -> Iterator[tuple[int, list[float]]]: ...
+    @overload
+    def iter_embed(
+        self, texts: Iterable[str], input_type: InputType = "document", *, batch: int, progress: bool = False
+    ) -> "Iterator[Rows]": ...
+    def iter_embed(
+        self,
+        texts: Iterable[str],
+        input_type: InputType = "document",
+        *,
+        batch: int | None = None,
+        progress: bool = False,
+    ) -> Iterator[Any]:
+        """Embed a corpus of any length in bounded memory, at full concurrency.
+
+        `texts` is read as the vectors are taken: while the consumer works, some thousands of texts are ahead of it, and
+        no more.
+
+        Args:
+            texts: Any iterable of str, such as a generator.
+            input_type: As for `embed`.
+            batch: Rows of each array. Without it, vectors come one by one.
+            progress: Show a progress bar.
+
+        Yields:
+            `(index, vector)` in the order of the texts; with `batch`, float32 arrays of shape (`batch`, `dimension`),
+            the last one shorter.
+
+        Raises:
+            InputError: A text cannot be sent; the texts of earlier chunks have been by then.
+            OpenSearchEmbedError: As for `embed`. `completed` and `pending` are about texts that were read, and not
+                yielded yet.
+        """
+        kind = ListsOrErrors if batch is None else Array
+        chunks = Stream(self._calls, texts, input_type, kind, batch, progress).run()
+        return pairs(chunks) if batch is None else arrays(chunks)
+
+    @overload
+    def aiter_embed(
+        self, texts: Texts, input_type: InputType = "document", *, batch: None = None, progress: bool = False
+    ) -> AsyncIterator[tuple[int, list[float]]]: ...
+    @overload
+    def aiter_embed(
+        self, texts: Texts, input_type: InputType = "document", *, batch: int, progress: bool = False
+    ) -> "AsyncIterator[Rows]": ...
+    def aiter_embed(
+        self, texts: Texts, input_type: InputType = "document", *, batch: int | None = None, progress: bool = False
+    ) -> AsyncIterator[Any]:
+        """Embed a corpus of any length without blocking the event loop; `texts` may be async. See `iter_embed`."""
+        kind = ListsOrErrors if batch is None else Array
+        chunks = Stream(self._calls, texts, input_type, kind, batch, progress).arun()
+        return apairs(chunks) if batch is None else aarrays(chunks)
 
     def close(self) -> None:
         """Close threads and connections. A later call opens new ones."""

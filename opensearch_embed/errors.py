@@ -76,6 +76,7 @@ class ApiError(OpenSearchEmbedError):
         message: The service's words, or the first part of a body that is not the service's; cut, and without secrets.
         request_id: The service's name for the request: quote it in a support ticket.
         retry_after: Seconds that the service asks to wait; `None` where it does not.
+        indices: The texts that the service refused: those of the request, or, where they were isolated, they alone.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class ApiError(OpenSearchEmbedError):
         self.message = message
         self.request_id = request_id
         self.retry_after = retry_after
+        self.indices: list[int] = []
 
 
 class AuthenticationError(ApiError):

@@ -1,10 +1,14 @@
 """How hard a client may work: rate, concurrency, time limits. Every value is checked when the client is made."""
 
-import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from opensearch_embed.errors import ConfigurationError
+
+LEAST, MOST = 1e-6, 1_000_000
+"""Beyond these, clocks and sockets overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,10 @@ class Options:
     retry_timeout: float = 60.0
     max_attempts: int = 10
     empty: Any = "error"
+    on_error: Any = "raise"
+    overflow: str = "send"
+    length_function: Callable[[str], int] | None = field(default=None, repr=False)
+    cache: Any = None
 
     def __post_init__(self) -> None:
         if self.qps is not None:
@@ -27,8 +35,17 @@ class Options:
         _whole("max_attempts", self.max_attempts, "use max_attempts=1 to send once")
         if self.retry_timeout != 0:
             _positive("retry_timeout", self.retry_timeout, "seconds for one batch; retry_timeout=0 means no retries")
-        if self.empty not in ("error", "zero"):
-            raise ConfigurationError(f"empty must be 'error' or 'zero', not {self.empty!r}.")
+        _one_of("empty", self.empty, "error", "zero")
+        _one_of("on_error", self.on_error, "raise", "isolate", "skip")
+        _one_of("overflow", self.overflow, "send", "error", "truncate", "average")
+        if self.length_function is not None and not callable(self.length_function):
+            raise ConfigurationError("length_function must be a function that takes a text and returns its tokens.")
+        is_store = all(callable(getattr(self.cache, name, None)) for name in ("get_many", "put_many"))
+        if not (self.cache is None or is_store or (isinstance(self.cache, (str, os.PathLike)) and str(self.cache))):
+            raise ConfigurationError(
+                "cache must be the path of a file, or an object with get_many and put_many, "
+                f"not {type(self.cache).__name__}."
+            )
         if self.limiter is not None and not callable(getattr(self.limiter, "try_acquire", None)):
             raise ConfigurationError(
                 f"limiter must be a pyrate_limiter.Limiter, not {type(self.limiter).__name__}. "
@@ -38,8 +55,13 @@ class Options:
 
 def _positive(name: str, value: object, meaning: str) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
-        raise ConfigurationError(f"{name} must be a number above 0, not {value!r} ({meaning}).")
+    if not number or not LEAST <= value <= MOST:  # type: ignore[operator]
+        raise ConfigurationError(f"{name} must be a number above 0 and up to {MOST:,}, not {value!r} ({meaning}).")
+
+
+def _one_of(name: str, value: object, *choices: str) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}.")
 
 
 def _whole(name: str, value: object, advice: str) -> None:

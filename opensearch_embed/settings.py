@@ -5,6 +5,7 @@ This is the only file that reads the environment. It opens no connection.
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -134,15 +135,17 @@ def _endpoint(value: str, allow_http: bool) -> str:
     url = value if "://" in value else f"https://{value}"
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
         (host or "").encode("idna")
     except ValueError as error:
         raise ConfigurationError(f"endpoint (OPENSEARCH_ENDPOINT) is not a URL: {error}.") from error
     scheme = parts.scheme.lower()
     if scheme not in ("https", "http") or not host or any(char.isspace() for char in url):
         raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must be a host name, or a URL with https.")
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must not hold a user or password: the key is api_key.")
+    if not _is_host(host) or port == 0:
+        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) holds a character that no host name has, or port 0.")
     if parts.query or parts.fragment or parts.path.strip("/"):
         raise ConfigurationError(
             "endpoint (OPENSEARCH_ENDPOINT) must be the host alone, without a path: the client adds the API's own."
@@ -153,6 +156,13 @@ def _endpoint(value: str, allow_http: bool) -> str:
             "Use https, or say allow_http=True if the network between is trusted."
         )
     return f"{scheme}://{parts.netloc}"
+
+
+def _is_host(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return re.fullmatch(r"[\w.-]+", host) is not None
 
 
 def is_loopback(host: str) -> bool:
@@ -179,7 +189,12 @@ def _proxy(proxy: str | None, url: str) -> str | None:
     if not proxy.strip():
         return None
     found = proxy if "://" in proxy else f"http://{proxy}"
-    if urlsplit(found).scheme not in ("http", "https") or not urlsplit(found).hostname:
+    try:
+        parts = urlsplit(found)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
         raise ConfigurationError("proxy must be an http or https URL, such as http://proxy.example:3128.")
     return found
 
@@ -192,6 +207,8 @@ def _ca_bundle(ca_bundle: str | os.PathLike[str] | None) -> str | None:
         if found is None:
             return None
         ca_bundle = found
+    if not isinstance(ca_bundle, (str, os.PathLike)):
+        raise ConfigurationError(f"ca_bundle must be the path of a file, not {type(ca_bundle).__name__}.")
     path = os.fspath(ca_bundle)
     if not os.path.exists(path):
         raise ConfigurationError(f"ca_bundle {path!r} does not exist: it names a file of certificates in PEM form.")

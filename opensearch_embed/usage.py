@@ -1,7 +1,7 @@
 """What a client has spent so far."""
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,14 +11,18 @@ class Usage:
     Attributes:
         requests: Requests sent, retries counted.
         retries: How many of them repeated an earlier one.
-        texts: Texts that got their vector from the service.
+        texts: Texts that got their vector from the service; a text that a call repeats is sent once.
         tokens: Tokens, as the service counts them.
+        cached: Texts that got their vector from the cache.
+        refused: Indices of the texts that the service refused, call after call, with `on_error` other than `"raise"`.
     """
 
     requests: int = 0
     retries: int = 0
     texts: int = 0
     tokens: int = 0
+    cached: int = 0
+    refused: tuple[int, ...] = ()
 
 
 class Meter:
@@ -28,16 +32,26 @@ class Meter:
         self._lock = threading.Lock()
         self._usage = start or Usage()
 
-    def add(self, *, requests: int = 0, retries: int = 0, texts: int = 0, tokens: int = 0) -> None:
+    def add(
+        self,
+        *,
+        requests: int = 0,
+        retries: int = 0,
+        texts: int = 0,
+        tokens: int = 0,
+        cached: int = 0,
+        refused: tuple[int, ...] = (),
+    ) -> None:
         """Add to the totals."""
         with self._lock:
-            now = self._usage
-            self._usage = replace(
-                now,
-                requests=now.requests + requests,
-                retries=now.retries + retries,
-                texts=now.texts + texts,
-                tokens=now.tokens + tokens,
+            so_far = self._usage
+            self._usage = Usage(
+                so_far.requests + requests,
+                so_far.retries + retries,
+                so_far.texts + texts,
+                so_far.tokens + tokens,
+                so_far.cached + cached,
+                so_far.refused + refused,
             )
 
     @property

@@ -1,4 +1,4 @@
-"""The three ways to embed a list of texts: the core, LangChain, LlamaIndex. What they must not differ in, one test shows."""
+"""The three ways to embed a list of texts: the core, LangChain, LlamaIndex."""
 
 from collections.abc import Callable
 from typing import Any

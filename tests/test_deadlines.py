@@ -175,9 +175,11 @@ def test_throttling_ends_after_retry_timeout(call: Any) -> None:
 def test_a_wait_beyond_retry_timeout_is_not_begun(call: Any) -> None:
     """A service that asks for more patience than there is gets its error raised at once."""
     with RawServer(default=refuse(503, "Busy", Retry_After="3600")) as server:
-        with EmbeddingClient(**settings_for(server.url, retry_timeout=60)) as client:
-            with pytest.raises(ServiceUnavailable) as caught:
-                call(client.embed, ["tea"])
+        with (
+            EmbeddingClient(**settings_for(server.url, retry_timeout=60)) as client,
+            pytest.raises(ServiceUnavailable) as caught,
+        ):
+            call(client.embed, ["tea"])
         assert len(server.requests) == 1
     assert caught.value.retry_after == 3600
 
@@ -190,9 +192,8 @@ def test_no_attempt_starts_after_retry_timeout(call: Any) -> None:
         refuse(429, "Throttling", Retry_After="0")(connection, request)
 
     with RawServer(default=late) as server:
-        with EmbeddingClient(**settings_for(server.url, retry_timeout=0.3)) as client:
-            with pytest.raises(RateLimited):
-                call(client.embed, ["tea"])
+        with EmbeddingClient(**settings_for(server.url, retry_timeout=0.3)) as client, pytest.raises(RateLimited):
+            call(client.embed, ["tea"])
         assert len(server.requests) == 1
 
 

@@ -81,10 +81,8 @@ class Fault:
     request_id: str | None = None
 
 
-def api_faults(
-    error: type[ApiError], status: int, code: str | None, *says: str, **headers: str
-) -> Iterator[Fault]:
-    """Yield a refusal with the service's body, and for a status without a documented one, a page's and an empty one's."""
+def api_faults(error: type[ApiError], status: int, code: str | None, *says: str, **headers: str) -> Iterator[Fault]:
+    """Yield a refusal with the service's body; without a code, one with a page, an empty one, and an unknown JSON."""
     says = (f"HTTP {status}", *says)
     if code is not None:
         yield Fault(
@@ -252,7 +250,9 @@ RETRIED: list[Fault] = [
     Fault("damaged gzip", reply(200, b"\x1f\x8b junk", Content_Encoding="gzip"), ResponseError, ("damaged",)),
     Fault("gzip cut short", reply(200, gzip.compress(b"{}")[:-4], Content_Encoding="gzip"), ResponseError, ("short",)),
     Fault("another encoding", reply(200, b"zzzz", Content_Encoding="zstd"), ResponseError, ("zstd",)),
-    Fault("gzip bomb", reply(200, gzip.compress(bytes(50_000_000)), Content_Encoding="gzip"), ResponseError, ("grows",)),
+    Fault(
+        "gzip bomb", reply(200, gzip.compress(bytes(50_000_000)), Content_Encoding="gzip"), ResponseError, ("grows",)
+    ),
 ]
 """Trying again may help."""
 
@@ -352,10 +352,12 @@ def test_every_passing_fault_is_survived(open_interface: Any, call: Any) -> None
 def test_usage_counts_what_retries_cost(call: Any) -> None:
     """Requests and retries are counted as sent; texts and tokens as answered."""
     fault = refuse(500, "InternalServerError", Retry_After="0")
-    with RawServer(fault, fault, honest, garbled) as server:
-        with EmbeddingClient(**settings_for(server.url, max_concurrency=1)) as client:
-            call(client.embed, TEXTS)
-            usage = client.usage
+    with (
+        RawServer(fault, fault, honest, garbled) as server,
+        EmbeddingClient(**settings_for(server.url, max_concurrency=1)) as client,
+    ):
+        call(client.embed, TEXTS)
+        usage = client.usage
     assert (usage.requests, usage.retries, usage.texts, usage.tokens) == (6, 3, 80, 80)
     assert len(server.requests) == 6
 
@@ -373,9 +375,8 @@ def test_max_attempts_is_how_often_a_batch_is_sent(call: Any) -> None:
 def test_a_broken_connection_counts_as_an_attempt(call: Any) -> None:
     """A connection that breaks is tried `max_attempts` times, and then reported."""
     with RawServer(default=reset_after_request) as server:
-        with EmbeddingClient(**settings_for(server.url, max_attempts=2)) as client:
-            with pytest.raises(TransportError):
-                call(client.embed, ["tea"])
+        with EmbeddingClient(**settings_for(server.url, max_attempts=2)) as client, pytest.raises(TransportError):
+            call(client.embed, ["tea"])
         assert len(server.requests) == 2
 
 
@@ -405,9 +406,8 @@ def test_retry_after_is_waited_for(status: int, retry_after: str | None, call: A
         sent_at.append(time.time())
         honest(connection, request)
 
-    with RawServer(refuse_for_a_while, default=accept) as server:
-        with EmbeddingClient(**settings_for(server.url)) as client:
-            assert call(client.embed, ["tea"]) == [vector("tea")]
+    with RawServer(refuse_for_a_while, default=accept) as server, EmbeddingClient(**settings_for(server.url)) as client:
+        assert call(client.embed, ["tea"]) == [vector("tea")]
     assert sent_at[1] - sent_at[0] >= (0.95 if retry_after is None else float(retry_after) - 0.01)
 
 
@@ -423,10 +423,12 @@ def test_a_senseless_retry_after_is_ignored(call: Any) -> None:
 
 def test_retry_after_is_on_the_error(call: Any) -> None:
     """What the service asked to wait can be read from the error."""
-    with RawServer(default=refuse(429, "Throttling", Retry_After="7.5")) as server:
-        with EmbeddingClient(**settings_for(server.url, retry_timeout=1)) as client:
-            with pytest.raises(RateLimited) as caught:
-                call(client.embed, ["tea"])
+    with (
+        RawServer(default=refuse(429, "Throttling", Retry_After="7.5")) as server,
+        EmbeddingClient(**settings_for(server.url, retry_timeout=1)) as client,
+        pytest.raises(RateLimited) as caught,
+    ):
+        call(client.embed, ["tea"])
     assert caught.value.retry_after == 7.5
 
 
@@ -466,10 +468,12 @@ def test_a_body_without_end_is_not_swallowed(status: int, compressed: bool, call
             connection.send(b"%x\r\n%s\r\n" % (len(block), block))
             sent += len(block)
 
-    with RawServer(default=pour) as server:
-        with EmbeddingClient(**settings_for(server.url, max_attempts=1, timeout=20)) as client:
-            with pytest.raises((ResponseError, ApiError)) as caught:
-                call(client.embed, ["tea"])
+    with (
+        RawServer(default=pour) as server,
+        EmbeddingClient(**settings_for(server.url, max_attempts=1, timeout=20)) as client,
+        pytest.raises((ResponseError, ApiError)) as caught,
+    ):
+        call(client.embed, ["tea"])
     assert not isinstance(caught.value, TransportError)
     assert sent < 100_000_000
 
@@ -486,9 +490,12 @@ def test_a_refusal_that_comes_before_the_body_is_sent_is_read(call: Any) -> None
             connection.wait()
             connection.close()
 
-    with EarlyServer() as server, EmbeddingClient(**settings_for(server.url, timeout=20)) as client:
-        with pytest.raises(InvalidRequest) as caught:
-            call(client.embed, ["x" * 6_000_000])
+    with (
+        EarlyServer() as server,
+        EmbeddingClient(**settings_for(server.url, timeout=20)) as client,
+        pytest.raises(InvalidRequest) as caught,
+    ):
+        call(client.embed, ["x" * 6_000_000])
     assert caught.value.status == 413
     assert len(server.requests) == 1
 
@@ -587,20 +594,24 @@ def test_a_fatal_error_wakes_the_batches_that_wait(call: Any) -> None:
 
 def test_arrays_keep_what_was_done(call: Any) -> None:
     """`embed_array` reports completed rows as `embed` does vectors."""
-    with RawServer(honest, refuse(400, "InvalidParameter")) as server:
-        with EmbeddingClient(**settings_for(server.url, max_concurrency=1)) as client:
-            with pytest.raises(InvalidRequest) as caught:
-                call(client.embed_array, TEXTS)
+    with (
+        RawServer(honest, refuse(400, "InvalidParameter")) as server,
+        EmbeddingClient(**settings_for(server.url, max_concurrency=1)) as client,
+        pytest.raises(InvalidRequest) as caught,
+    ):
+        call(client.embed_array, TEXTS)
     check_bookkeeping(caught.value, 32, len(TEXTS))
 
 
 def test_a_number_beyond_float32_is_refused_for_arrays_alone(call: Any) -> None:
     """1e39 is a number for lists, but not for a float32 array, which says so and which request it was."""
-    with RawServer(set_number(1e39), default=set_number(1e39)) as server:
-        with EmbeddingClient(**settings_for(server.url, retry_timeout=0)) as client:
-            assert call(client.embed, ["a", "b"])[1][0] == 1e39
-            with pytest.raises(ResponseError, match="float32") as caught:
-                call(client.embed_array, ["a", "b"])
+    with (
+        RawServer(set_number(1e39), default=set_number(1e39)) as server,
+        EmbeddingClient(**settings_for(server.url, retry_timeout=0)) as client,
+    ):
+        assert call(client.embed, ["a", "b"])[1][0] == 1e39
+        with pytest.raises(ResponseError, match="float32") as caught:
+            call(client.embed_array, ["a", "b"])
     assert caught.value.request_id == REQUEST_ID
 
 

@@ -139,6 +139,7 @@ def test_blank_texts_are_complete() -> None:
         job.outcome()
     assert caught.value.completed == {1: [0.0, 0.0]}
     assert caught.value.pending == [0]
+    assert caught.value.__notes__[0].startswith("1 of 2 texts")
 
 
 def test_one_text_needs_no_note() -> None:

@@ -58,6 +58,7 @@ def test_a_known_model_refuses_another_dimension() -> None:
 def test_an_unknown_model_takes_a_dimension() -> None:
     """A model outside the catalogue has the dimension that is said, and nothing else is claimed of it."""
     assert find_model("ops-new", 2) == ModelSpec("ops-new", 2, None, "unknown")
+    assert find_model("ops-new", 1).dimension == 1
 
 
 def test_an_unknown_model_without_a_dimension_lists_the_known_ones() -> None:

@@ -1,4 +1,4 @@
-"""The key is in the Authorization header and nowhere else: not in errors, tracebacks, logs, serialised forms, records."""
+"""The key is in the Authorization header and nowhere else: errors, tracebacks, logs, serialised forms, records."""
 
 import asyncio
 import copy
@@ -135,11 +135,13 @@ SILENT: dict[str, Action] = {
 
 @pytest.mark.parametrize("action", [*ECHOES.values(), *SILENT.values()], ids=[*ECHOES, *SILENT])
 def test_no_error_shows_the_key(action: Action, call: Any) -> None:
-    """Neither an error nor what is behind it shows the key, though the server echoes it; locals in a traceback neither."""
-    with RawServer(default=action) as server:
-        with EmbeddingClient(**keyless(server.url, retry_timeout=0, timeout=0.5 if action is hang else 10)) as client:
-            with pytest.raises(OpenSearchEmbedError) as caught:
-                call(client.embed, ["tea", "coffee"])
+    """Neither an error nor what is behind it shows the key, though the server echoes it; nor do locals."""
+    with (
+        RawServer(default=action) as server,
+        EmbeddingClient(**keyless(server.url, retry_timeout=0, timeout=0.5 if action is hang else 10)) as client,
+        pytest.raises(OpenSearchEmbedError) as caught,
+    ):
+        call(client.embed, ["tea", "coffee"])
     check_clean(everything_shown(caught.value))
     check_clean(repr(pickle.dumps(caught.value)))
 
@@ -173,9 +175,8 @@ def test_no_error_shows_a_part_of_the_key(status: int, call: Any) -> None:
 @pytest.mark.parametrize("url", [f"http://{HOST}:1", "https://no-such-host.invalid"], ids=["refused", "unknown"])
 def test_no_failed_connection_shows_the_key(url: str, call: Any) -> None:
     """A connection that cannot be made tells where, and not with which key."""
-    with EmbeddingClient(**keyless(url, retry_timeout=0)) as client:
-        with pytest.raises(OpenSearchEmbedError) as caught:
-            call(client.embed, ["tea"])
+    with EmbeddingClient(**keyless(url, retry_timeout=0)) as client, pytest.raises(OpenSearchEmbedError) as caught:
+        call(client.embed, ["tea"])
     check_clean(everything_shown(caught.value))
 
 
@@ -277,10 +278,12 @@ def test_no_error_shows_a_whole_text(form: str, status: int, call: Any) -> None:
         "page": f"<html><p>Cannot read {POISON}</p></html>",
         "escaped page": f"<html><p>Cannot read {html.escape(POISON)}</p></html>",
     }[form]
-    with RawServer(default=reply(status, quoted)) as server:
-        with EmbeddingClient(**keyless(server.url, retry_timeout=0)) as client:
-            with pytest.raises(OpenSearchEmbedError) as caught:
-                call(client.embed, ["tea", POISON])
+    with (
+        RawServer(default=reply(status, quoted)) as server,
+        EmbeddingClient(**keyless(server.url, retry_timeout=0)) as client,
+        pytest.raises(OpenSearchEmbedError) as caught,
+    ):
+        call(client.embed, ["tea", POISON])
     for link in chain(caught.value):
         assert "private sentence" not in f"{link!r}{link}{vars(link)}"
 

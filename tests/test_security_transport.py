@@ -246,9 +246,11 @@ def test_a_netrc_does_not_replace_the_key(tmp_path: Path, call: Any, monkeypatch
 def test_a_redirect_is_not_followed(status: int, call: Any) -> None:
     """No redirect takes the key or the texts to another host; the error says why it ends here."""
     with RawServer() as elsewhere, RawServer(default=reply(status, b"", Location=f"{elsewhere.url}{PATH}")) as server:
-        with EmbeddingClient(**settings_for(server.url)) as client:
-            with pytest.raises(ApiError, match=r"[Rr]edirects are not followed") as caught:
-                call(client.embed, ["tea"])
+        with (
+            EmbeddingClient(**settings_for(server.url)) as client,
+            pytest.raises(ApiError, match=r"[Rr]edirects are not followed") as caught,
+        ):
+            call(client.embed, ["tea"])
         assert type(caught.value) is ApiError
         assert caught.value.status == status
         assert (len(server.requests), elsewhere.connections) == (1, 0)

@@ -312,6 +312,35 @@ def test_order_is_restored(vectors: list[tuple[float, float]], chance: random.Ra
     assert [math.copysign(1, n) for v in decoded for n in v] == [math.copysign(1, n) for v in vectors for n in v]
 
 
+numbers = st.one_of(st.floats(width=32, allow_nan=False, allow_infinity=False), finite, st.integers(-(2**63), 2**64))
+anything = st.one_of(numbers, st.booleans(), st.none(), st.text(max_size=3), st.lists(finite, max_size=2))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=4))
+def test_rows_are_the_nearest_float32(vectors: list[tuple[float, ...]]) -> None:
+    """Rows hold what numpy's own conversion gives, bit for bit; what float32 cannot hold is refused."""
+    with np.errstate(over="ignore"):
+        nearest = np.array(vectors, np.float64).astype(np.float32)
+    if np.isfinite(nearest).all():
+        assert as_array(list(map(list, vectors))).tobytes() == nearest.tobytes()
+    else:
+        with pytest.raises(ValueError, match="too large for float32"):
+            as_array(list(map(list, vectors)))
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(anything, min_size=2, max_size=2), min_size=1, max_size=3))
+def test_both_readers_refuse_the_same(vectors: list[list[Any]]) -> None:
+    """What is not a number is refused by both, and neither takes true for one."""
+    if {type(number) for vector in vectors for number in vector} <= {float, int}:
+        assert {type(number) for vector in as_lists(vectors) for number in vector} == {float}
+    else:
+        for read in READERS:
+            with pytest.raises(ValueError, match=r"has (something that is not )?a number"):
+                read(list(map(list, vectors)))
+
+
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5))
 any_json = st.recursive(
     scalars,

@@ -1,0 +1,67 @@
+"""What becomes of a text that is longer than its model reads: sent all the same, refused, cut, or split."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from opensearch_embed._length import average, estimate_tokens, split, truncate
+from opensearch_embed.errors import InputError
+from opensearch_embed.models import ModelSpec
+from opensearch_embed.options import Options
+
+
+class LengthRule:
+    """The rule of one client, for a model whose limit is known."""
+
+    def __init__(self, model: ModelSpec, limit: int, options: Options) -> None:
+        self._model = model
+        self._limit = limit
+        self._action = options.overflow
+        self._count = options.length_function or estimate_tokens
+        self._long = 0
+        self._warned = False
+
+    @classmethod
+    def of(cls, model: ModelSpec, options: Options) -> "LengthRule | None":
+        """Return the rule; `None` where the limit is not known."""
+        return None if model.max_input_tokens is None else cls(model, model.max_input_tokens, options)
+
+    def shorten(self, text: str, index: int) -> list[str]:
+        """Return what is sent for a text.
+
+        Raises:
+            InputError: It is too long, and `overflow="error"`.
+        """
+        if self._surely_fits(text) or self._count(text) <= self._limit:
+            return [text]
+        if self._action == "truncate":
+            return [truncate(text, self._limit, self._count)]
+        if self._action == "average":
+            return split(text, self._limit, self._count)
+        if self._action == "error":
+            raise InputError(
+                f"texts[{index}] has about {self._count(text):,} tokens; {self._model.service_id} reads "
+                f"{self._limit:,}. Split it, or say overflow='truncate' or 'average'.",
+                index=index,
+            )
+        self._long += 1
+        return [text]
+
+    def _surely_fits(self, text: str) -> bool:
+        """Tell it of short texts without counting. A user's own counter is asked for each."""
+        return self._count is estimate_tokens and len(text) * 4 <= self._limit
+
+    def combine(self, vectors: Sequence[Any], pieces: Sequence[str]) -> Any:
+        """Return the vector of a text from those of its pieces, each as heavy as it is long."""
+        return average(vectors, [self._count(piece) for piece in pieces])
+
+    def warn_once(self) -> None:
+        """Say, once for each client, that texts look too long and are sent all the same."""
+        if self._long and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self._long} texts look longer than the {self._limit:,} tokens that {self._model.service_id} reads; "
+                "what the service does with the rest is not documented. Choose with overflow='error', 'truncate' or "
+                "'average', and count exactly with length_function=.",
+                stacklevel=5,
+            )

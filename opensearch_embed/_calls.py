@@ -108,7 +108,7 @@ class Calls:
         while (batch := job.take()) is not None:
             try:
                 async with here.slots:
-                    vectors = await self.engine.aexchange(batch, job, here)
+                    vectors = await self.engine.aexchange(batch, job)
                 if self._memory is None:
                     job.put(batch, vectors)
                 else:

@@ -1,5 +1,7 @@
 """What may be told: the key never, a whole text never, and of foreign errors no frame that could show either."""
 
+import html
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
@@ -31,7 +33,7 @@ def concealing(key: str, texts: Sequence[str] = ()) -> Conceal:
         words = pattern.sub("***", on_one_line(words))
         for text in texts:
             if len(text) >= SHORTEST_SECRET_TEXT:
-                for form in (on_one_line(text), on_one_line(_in_json(text))):
+                for form in map(on_one_line, (text, _in_json(text), json.dumps(text)[1:-1], html.escape(text))):
                     words = words.replace(form, "[text]") if form else words
         return words
 
@@ -82,4 +84,4 @@ def _bare(value: Any, conceal: Conceal) -> Any:
         return SimpleNamespace(real_url="[URL]")
     if hasattr(value, "proxy_auth"):  # aiohttp's ConnectionKey, of which its errors print the host
         return value._replace(proxy=None, proxy_auth=None, proxy_headers_hash=None)
-    return f"[{type(value).__name__}]"
+    return None

@@ -15,7 +15,7 @@ from opensearch_embed._numbers import as_lists
 from opensearch_embed._plan import Batch
 from opensearch_embed._refusal import Reply
 from opensearch_embed._retry import Attempts, RetryPolicy
-from opensearch_embed._runtime import LoopRuntime, Runtime
+from opensearch_embed._runtime import Runtime
 from opensearch_embed._shared import pace_for
 from opensearch_embed._transport import Target
 from opensearch_embed._wire import decode_reply, encode_request
@@ -63,13 +63,15 @@ class Engine:
 
         return Attempts(self._policy, self._pace, job.stop, self._count_retry).run(attempt)
 
-    async def aexchange(self, batch: Batch, job: Job[asyncio.Event], here: LoopRuntime) -> Any:
+    async def aexchange(self, batch: Batch, job: Job[asyncio.Event]) -> Any:
         """Send a batch until it is answered, without blocking the event loop. See `exchange`."""
         if not await self._pace.atake_turn(job.stop):
             raise Stopped
-        body, transport = encode_request(batch.texts, job.input_type), here.transport
+        body = encode_request(batch.texts, job.input_type)
 
         async def attempt() -> Any:
+            # Asked for each time: another task may have closed the client meanwhile.
+            transport = (await self.runtime.here()).transport
             self.meter.add(requests=1)
             return self._understand(await transport.send(body), batch, job)
 

@@ -18,6 +18,7 @@ ERRORS: ErrorTable = (
     (aiohttp.ClientSSLError, ConnectFailed, "the encrypted connection failed"),
     (aiohttp.ClientConnectorError, ConnectFailed, "no connection"),
     (aiohttp.ClientConnectionError, TransportError, "the connection broke"),
+    (RuntimeError, TransportError, "the client was closed meanwhile"),
     ((aiohttp.ClientError, OSError), TransportError, "the request failed"),
 )
 
@@ -58,7 +59,9 @@ class AiohttpTransport:
             ) as response:
                 received_at = time.time()
                 content, complete = await self._read(response.content)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not self._session.closed:
+                raise
             raise target.translate(error, ERRORS) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status, headers, content, complete, received_at)

@@ -58,6 +58,12 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(_DeadlineSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
 
+    def begin(self) -> None:
+        super().begin()
+        # urllib3 would log what is no header, and that may be anything the server echoes.
+        self.msg.defects.clear()
+        self.msg.set_payload("")
+
 
 class LiveConnections:
     """The connections of one session, so that they can be hung up."""

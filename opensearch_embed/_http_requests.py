@@ -21,7 +21,7 @@ ERRORS: ErrorTable = (
     # urllib3 derives it from its time-out of a connection, which comes next.
     (lower.NewConnectionError, ConnectFailed, "no connection"),
     (foreign.ConnectTimeout, TimedOut, "no connection in time"),
-    ((foreign.Timeout, lower.TimeoutError), TimedOut, "the answer did not come in time"),
+    ((foreign.Timeout, lower.TimeoutError, TimeoutError), TimedOut, "the answer did not come in time"),
     ((foreign.SSLError, lower.SSLError), ConnectFailed, "the encrypted connection failed"),
     ((foreign.ConnectionError, foreign.ChunkedEncodingError), TransportError, "the connection broke"),
     ((foreign.RequestException, lower.HTTPError), TransportError, "the request failed"),

@@ -6,11 +6,9 @@ It never sees the API key, and sees texts only to hash them.
 
 import os
 import sqlite3
-import sys
 import threading
 import weakref
 import zlib
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -20,10 +18,15 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from opensearch_embed.errors import ConfigurationError
 
-_OURS = (0x6F736563, 1)  # in the file's header: whose it is ("osec"), and the version of its table
-_BUSY_SECONDS = 60.0  # how long to wait for other processes; a write takes milliseconds
+_OWNER = 0x6F736563  # in the file's header, "osec" says that it is ours
+_VERSION = 1  # of the table
+_PATIENCE = 60.0  # seconds to wait for other processes; a write takes milliseconds
 _CHUNK = 256  # keys asked for at once: old SQLites allow 999, and between chunks other threads have their turn
 
+_WHOSE = (
+    "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
+    "FROM pragma_application_id, pragma_user_version"
+)
 _CREATE = "CREATE TABLE vectors (key TEXT PRIMARY KEY, width INTEGER, numbers BLOB, checksum INTEGER)"
 _GET = "SELECT key, width, numbers, checksum FROM vectors WHERE key IN "
 _PUT = (
@@ -38,7 +41,7 @@ _ADVICE = {
     sqlite3.SQLITE_CANTOPEN: _NO_ACCESS,
     sqlite3.SQLITE_PERM: _NO_ACCESS,
     sqlite3.SQLITE_READONLY: _NO_ACCESS,
-    sqlite3.SQLITE_BUSY: f"another process kept it locked for {_BUSY_SECONDS:.0f} seconds. Name another file",
+    sqlite3.SQLITE_BUSY: f"another process kept it locked for {_PATIENCE:.0f} seconds. Name another file",
     sqlite3.SQLITE_FULL: "its disk is full. Make room, or name another file",
     sqlite3.SQLITE_IOERR: "its disk fails. Name another file, on a local disk",
 }
@@ -80,7 +83,7 @@ def _framed(part: str) -> bytes:
 
 
 class SqliteCache:
-    """Vectors in a SQLite file: many threads and processes may use it at once, and a kill at any instant leaves it whole.
+    """Vectors in a SQLite file: threads and processes may use it at once, and a kill at any instant leaves it whole.
 
     Pickled or copied, only the path travels. After `close`, the next use opens the file again.
 
@@ -155,7 +158,7 @@ class SqliteCache:
         # Where the file was deleted, or another put in its place, what the old connection writes would be lost.
         if connection is None or self._file != _identity(self.path):
             self.close()
-            connection = sqlite3.connect(self.path, _BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(self.path, _PATIENCE, isolation_level=None, check_same_thread=False)
             # At this object's end or the interpreter's; Python 3.13 warns of connections that are left open.
             self._disconnect = weakref.finalize(self, _close, connection)
             _users.add(self)
@@ -186,26 +189,22 @@ def _code(error: BaseException) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is finer detail
 
 
-# Where two processes change a new file's journal mode at once, SQLite refuses one without waiting, whatever its timeout.
-@retry(
-    retry=retry_if_exception(lambda error: _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)),
-    wait=wait_random(0, 0.02),
-    stop=stop_after_delay(_BUSY_SECONDS),
-    reraise=True,
-)
+def _is_busy(error: BaseException) -> bool:
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
+
+
+# Where two processes change a new file's journal mode at once, SQLite refuses one at once, whatever its timeout.
+@retry(retry=retry_if_exception(_is_busy), wait=wait_random(0, 0.02), stop=stop_after_delay(_PATIENCE), reraise=True)
 def _prepare(connection: sqlite3.Connection) -> bool:
     """Make the table, if the file is new; return false, and change nothing, if it is not ours."""
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        [[owner], [version], [tables]] = (
-            connection.execute(query).fetchone()
-            for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-        )
+        [(owner, version, tables)] = connection.execute(_WHOSE)
         if (owner, version, tables) == (0, 0, 0):
             connection.execute(_CREATE)
-            connection.execute("PRAGMA application_id = %d" % _OURS[0])
-            connection.execute("PRAGMA user_version = %d" % _OURS[1])
-        elif (owner, version) != _OURS:
+            connection.execute(f"PRAGMA application_id = {_OWNER}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        elif (owner, version) != (_OWNER, _VERSION):
             return False
     # Readers beside a writer, and no wait for the disk: a power cut may cost the last vectors, but not the file.
     connection.execute("PRAGMA journal_mode = WAL").fetchall()
@@ -214,24 +213,24 @@ def _prepare(connection: sqlite3.Connection) -> bool:
 
 
 def _pack(key: str, vector: Sequence[float]) -> tuple[str, int, bytes, int]:
-    """Make a row of a vector: 4 bytes a number where that loses nothing, else 8; little-endian on every machine."""
-    exact = vector.tolist() if hasattr(vector, "tolist") else list(vector)
-    numbers = array("f", exact)
-    if numbers.tolist() != exact:
-        numbers = array("d", exact)
-    if sys.byteorder == "big":
-        numbers.byteswap()
+    """Make a row of a vector: 4 bytes a number where that loses nothing, else 8; little-endian."""
+    import numpy as np
+
+    exact = np.asarray(vector, "<f8")
+    with np.errstate(over="ignore"):
+        short = exact.astype("<f4")
+    numbers = short if np.array_equal(short, exact) else exact
     data = numbers.tobytes()
     return key, numbers.itemsize, data, _checksum(key, numbers.itemsize, data)
 
 
 def _unpack(key: str, width: int, data: bytes, checksum: int) -> list[float]:
+    import numpy as np
+
     if _checksum(key, width, data) != checksum:
         raise ValueError("a vector is not what was put")
-    numbers: array[float] = array("f" if width == 4 else "d", data)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tolist()
+    numbers: list[float] = np.frombuffer(data, f"<f{width}").tolist()
+    return numbers
 
 
 def _checksum(key: str, width: int, data: bytes) -> int:

@@ -12,7 +12,7 @@ from opensearch_embed._store import Array, Lists, ListsOrErrors
 from opensearch_embed._stream import Stream, Texts, aarrays, apairs, arrays, pairs
 from opensearch_embed.models import InputType, ModelSpec
 from opensearch_embed.options import Options
-from opensearch_embed.settings import SecretString, Settings, resolve_settings
+from opensearch_embed.settings import SecretString, Settings, hidden, resolve_settings
 from opensearch_embed.usage import Usage
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class EmbeddingClient:
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
     ) -> None:
+        api_key = hidden(api_key)
         settings = resolve_settings(
             model=model,
             endpoint=endpoint,
@@ -247,6 +248,8 @@ class EmbeddingClient:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if "settings" not in vars(self):  # a traceback can show a client whose constructor has failed
+            return f"{type(self).__name__}()"
         return f"{type(self).__name__}(model={self.model.service_id!r}, endpoint={self.settings.endpoint!r})"
 
     def __eq__(self, other: object) -> bool:
@@ -262,7 +265,7 @@ class EmbeddingClient:
     def __setstate__(self, state: tuple[Settings, Options]) -> None:
         self._set_up(*state)
 
-    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, _memo: dict[int, Any] | None = None) -> Self:
         # A limiter is shared on purpose, so it is not copied.
         twin = type(self).__new__(type(self))
         twin._set_up(self.settings, self._options)

@@ -86,11 +86,11 @@ def resolve_settings(
     Raises:
         ConfigurationError: A setting is missing, blank, or makes no sense.
     """
+    api_key = hidden(api_key)
     url = _endpoint(_find("endpoint", endpoint, "OPENSEARCH_ENDPOINT"), allow_http)
-    key = api_key.get_secret_value() if isinstance(api_key, SecretString) else api_key
     return Settings(
         endpoint=url,
-        api_key=_checked_key(_find("api_key", key, "OPENSEARCH_API_KEY")),
+        api_key=_api_key(api_key),
         workspace=_find("workspace", workspace, "OPENSEARCH_WORKSPACE", "default"),
         model=find_model(_find("model", model, "OPENSEARCH_MODEL", DEFAULT_MODEL), dimension),
         proxy=_proxy(proxy, url),
@@ -123,12 +123,21 @@ def _find(argument: str, value: str | None, variable: str, default: str | None =
     return value.strip()
 
 
-def _checked_key(key: str) -> Secret:
-    if not key.isascii() or not key.isprintable():
+def hidden(api_key: object) -> SecretString | None:
+    """Wrap a key, so that no frame shows it from here on, should a debugger print one."""
+    return api_key if api_key is None or isinstance(api_key, SecretString) else Secret(api_key)  # type: ignore[arg-type]
+
+
+def _api_key(given: SecretString | None) -> Secret:
+    """Find the key. It is never a local variable by itself, since tracebacks can show those."""
+    if given is not None and not isinstance(given.get_secret_value(), str):
+        raise ConfigurationError(f"api_key must be a str, not {type(given.get_secret_value()).__name__}.")
+    key = Secret(_find("api_key", None if given is None else given.get_secret_value(), "OPENSEARCH_API_KEY"))
+    if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
         raise ConfigurationError(
             "api_key (OPENSEARCH_API_KEY) holds a character that no HTTP header can carry. Copy the key again."
         )
-    return Secret(key)
+    return key
 
 
 def _endpoint(value: str, allow_http: bool) -> str:

@@ -4,16 +4,25 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from interfaces import settings_for
-from servers import Connection, RawRequest, RawServer, hang, honest, refuse, vector
+from servers import HOST, Connection, RawRequest, RawServer, hang, honest, refuse, vector
 
 from opensearch_embed import EmbeddingClient, InvalidRequest, OpenSearchEmbedError
 from opensearch_embed.emulator import Emulator
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a connection behind: that is told as a warning, which is an error here."""
+    yield
+    gc.collect()
 
 
 def texts_of(job: int, count: int = 70) -> list[str]:
@@ -147,7 +156,6 @@ def test_one_loop_after_the_other_uses_one_client() -> None:
         for job in range(5):
             assert asyncio.run(client.aembed(texts_of(job))) == vectors_of(job)
             assert len(client._engine.runtime._loops) == 0
-    gc.collect()
 
 
 def test_a_loop_that_was_closed_carelessly_does_not_matter() -> None:
@@ -248,6 +256,23 @@ async def test_a_call_is_cancelled_by_a_timeout() -> None:
                     await client.aembed(texts_of(0, 32 * 5))
             assert await client.aembed(texts_of(1)) == vectors_of(1)
             assert len(server.requests) == 2 + 3
+
+
+def test_a_cancelled_call_over_tls_leaves_nothing_open(tmp_path: Path) -> None:
+    """A call that is cancelled while its encrypted connection is in use ends with its loop, socket and all."""
+
+    async def cancel_one() -> None:
+        task = asyncio.create_task(client.aembed(["tea"]))
+        await asyncio.to_thread(server.wait_for_requests, 1)
+        await cancel(task)
+
+    authority = Authority(tmp_path)
+    with (
+        RawServer(hang, tls=authority.tls(HOST)) as server,
+        EmbeddingClient(**settings_for(server.url, ca_bundle=authority.bundle)) as client,
+    ):
+        asyncio.run(cancel_one())
+        gc.collect()
 
 
 async def test_one_of_many_calls_is_cancelled() -> None:

@@ -1,5 +1,6 @@
 """Every wait has an end: `timeout` for one request, however it is drawn out, and `retry_timeout` for one batch."""
 
+import gc
 import socket
 import time
 from collections.abc import Iterator
@@ -35,10 +36,11 @@ BOUNDED = 15.0
 
 @pytest.fixture(autouse=True)
 def bounded() -> Iterator[None]:
-    """Fail a test that takes long, though it may have got the right error in the end."""
+    """Fail a test that takes long, or leaves a connection behind, though it may have got the right error in the end."""
     start = time.monotonic()
     yield
     assert time.monotonic() - start < BOUNDED
+    gc.collect()  # what is left behind is told as a warning, which is an error here
 
 
 def trickle_interim(connection: Connection, _: RawRequest) -> None:

@@ -40,7 +40,7 @@ OpenSearchEmbedError                 .completed, .pending
 """
 
 # Class: its bases, and what an error made from its message alone carries.
-FACTS = {"status": 0, "code": None, "message": "", "request_id": None, "retry_after": None}
+FACTS = {"status": 0, "code": None, "message": "", "request_id": None, "retry_after": None, "indices": []}
 CLASSES: dict[type[OpenSearchEmbedError], tuple[tuple[type, ...], dict[str, object]]] = {
     OpenSearchEmbedError: ((Exception,), {}),
     ConfigurationError: ((OpenSearchEmbedError, ValueError), {}),
@@ -113,6 +113,8 @@ def test_an_error_travels_whole(error: OpenSearchEmbedError, travel: object) -> 
     """Pickle and copy keep the class, the message, every attribute and the notes."""
     error = copy.copy(error)
     error.completed, error.pending = {0: [0.5]}, [1, 2]
+    if isinstance(error, ApiError):
+        error.indices = [1]
     error.add_note("1 of 3")
     twin = travel(error)  # type: ignore[operator]
     assert type(twin) is type(error)

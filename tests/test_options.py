@@ -21,6 +21,8 @@ REFUSED = [
     ("max_concurrency", NO_WHOLE_NUMBER, "use max_concurrency=1 to send one request at a time"),
     ("max_attempts", NO_WHOLE_NUMBER, "use max_attempts=1 to send once"),
     ("empty", ["", "zeros", "raise", None, 0, True, []], "'error' or 'zero'"),
+    ("on_error", ["", "error", None, True, []], "'raise'"),
+    ("overflow", ["", "raise", None, True, []], "'truncate'"),
 ]
 
 TAKEN = [
@@ -30,6 +32,10 @@ TAKEN = [
     ("max_concurrency", [1, 32, 1000]),
     ("max_attempts", [1, 10, 1000]),
     ("empty", ["error", "zero"]),
+    ("on_error", ["raise", "isolate", "skip"]),
+    ("overflow", ["send", "error", "truncate", "average"]),
+    ("length_function", [None, len]),
+    ("cache", [None, "vectors.db"]),
 ]
 
 
@@ -43,6 +49,10 @@ def test_the_defaults_are_the_contracts() -> None:
         "retry_timeout": 60.0,
         "max_attempts": 10,
         "empty": "error",
+        "on_error": "raise",
+        "overflow": "send",
+        "length_function": None,
+        "cache": None,
     }
 
 

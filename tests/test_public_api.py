@@ -56,6 +56,9 @@ ARGUMENTS: dict[str, Any] = {
     "proxy": None,
 }
 
+# What the client has beyond the contract.
+EXTRAS: dict[str, Any] = {"on_error": "raise", "overflow": "send", "length_function": None, "cache": None}
+
 HEAVY = (
     *("requests", "urllib3", "aiohttp", "numpy", "orjson", "tenacity", "pyrate_limiter", "tqdm", "certifi"),
     *("pydantic", "langchain_core", "llama_index", "typer", "asyncio", "ssl", "urllib.request"),
@@ -125,8 +128,8 @@ def test_a_client_loads_http_when_it_first_sends() -> None:
 def test_the_clients_arguments_are_the_contracts() -> None:
     """Names, order and defaults; all but the model by name alone."""
     parameters = list(inspect.signature(EmbeddingClient).parameters.values())
-    assert {parameter.name: parameter.default for parameter in parameters} == ARGUMENTS
-    assert [parameter.name for parameter in parameters] == list(ARGUMENTS)
+    assert {parameter.name: parameter.default for parameter in parameters} == ARGUMENTS | EXTRAS
+    assert [parameter.name for parameter in parameters if parameter.name not in EXTRAS] == list(ARGUMENTS)
     assert parameters[0].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     assert {parameter.kind for parameter in parameters[1:]} == {inspect.Parameter.KEYWORD_ONLY}
 
@@ -146,7 +149,7 @@ def test_the_four_methods_take_the_same(method: str) -> None:
 
 def test_every_argument_is_documented() -> None:
     """The client's docstring says what each argument means."""
-    for name in ARGUMENTS:
+    for name in ARGUMENTS | EXTRAS:
         assert f"\n        {name}: " in (EmbeddingClient.__doc__ or "")
 
 
@@ -166,8 +169,9 @@ def test_an_adapter_takes_what_the_core_takes(adapter: Any, model: str, added: s
     """Each argument of the client is a field with the same default; what is added is the framework's."""
     expected = {model if name == "model" else name: default for name, default in ARGUMENTS.items()}
     fields = {name: field.get_default(call_default_factory=True) for name, field in adapter.model_fields.items()}
-    assert {name: default for name, default in fields.items() if name not in added} == expected
-    assert set(fields) - set(expected) == added
+    assert {name: default for name, default in fields.items() if name not in added | set(EXTRAS)} == expected
+    assert {name: default for name, default in fields.items() if name in EXTRAS}.items() <= EXTRAS.items()
+    assert set(fields) - set(expected) - set(EXTRAS) == added
 
 
 def test_the_adapters_own_defaults() -> None:

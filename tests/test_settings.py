@@ -221,7 +221,6 @@ def test_what_is_no_endpoint_is_refused(endpoint: str, words: str) -> None:
     assert "word@" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="the host's letters are not checked; the HTTP libraries read these otherwise")
 @pytest.mark.parametrize(
     "endpoint",
     [
@@ -315,7 +314,6 @@ def test_what_is_no_proxy_is_refused(proxy: Any) -> None:
     assert "word" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="urlsplit's ValueError escapes, and a port is not checked")
 @pytest.mark.parametrize("proxy", ["http://[::1", "http://p:port", "http://p:99999"])
 def test_a_proxy_that_is_no_url_is_refused(proxy: str) -> None:
     """What cannot be parsed is our error, too."""
@@ -362,7 +360,6 @@ def test_missing_certificates_are_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
         resolve()
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="os.fspath's TypeError escapes")
 def test_certificates_that_are_no_path_are_refused() -> None:
     """Anything but a path is our error, too."""
     with pytest.raises(ConfigurationError):

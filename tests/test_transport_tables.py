@@ -200,13 +200,13 @@ def test_a_foreign_error_is_stripped() -> None:
         raise error
     except R.ConnectionError as caught:
         make_target().translate(caught, _http_requests.ERRORS)
-    assert (error.request, error.__traceback__) == (None, None)
+    assert not hasattr(error.request, "headers")
+    assert error.__traceback__ is None
     assert error.note == "more of ***"  # type: ignore[attr-defined]
     assert inner.args[0] == "echo of ***"
     assert KEY not in repr((error, inner, vars(error), vars(inner)))
 
 
-@pytest.mark.xfail(strict=True, reason="aiohttp keeps the request under another name, and prints its URL")
 def test_a_proxys_password_is_stripped() -> None:
     """What aiohttp says of a proxy that refuses does not show the proxy's password."""
     headers = CIMultiDictProxy(CIMultiDict({"Proxy-Authorization": "Basic dXNlcjp3b3Jk"}))

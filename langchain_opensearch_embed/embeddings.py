@@ -1,18 +1,13 @@
 """LangChain's four methods, each saying which role its texts play. All else is the core's."""
 
 from collections.abc import Mapping
-from os import PathLike, fspath
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from langchain_core.embeddings import Embeddings
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from opensearch_embed import EmbeddingClient, Usage
-from opensearch_embed.pydantic_errors import configuration_error
-
-
-def _path_as_text(path: object) -> object:
-    return fspath(path) if isinstance(path, PathLike) else path
+from opensearch_embed.pydantic_support import CacheField, FilePath, LengthFunction, Unserialised, configuration_error
 
 
 class OpenSearchEmbeddings(BaseModel, Embeddings):
@@ -40,14 +35,18 @@ class OpenSearchEmbeddings(BaseModel, Embeddings):
     workspace: str | None = None
     dimension: int | None = None
     qps: float | None = 50.0
-    limiter: Any = Field(default=None, exclude=True, repr=False)
+    limiter: Unserialised = None
     max_concurrency: int = 32
     timeout: float = 30.0
     retry_timeout: float = 60.0
     max_attempts: int = 10
     empty: Literal["error", "zero"] = "error"
+    on_error: Literal["raise", "isolate", "skip"] = "raise"
+    overflow: Literal["send", "error", "truncate", "average"] = "send"
+    length_function: LengthFunction = None
+    cache: CacheField = None
     allow_http: bool = False
-    ca_bundle: Annotated[str | None, BeforeValidator(_path_as_text)] = None
+    ca_bundle: FilePath = None
     proxy: str | None = Field(default=None, repr=False)
     show_progress_bar: bool = False
 

@@ -4,24 +4,19 @@ import logging
 import pickle
 from collections.abc import Callable, Mapping
 from functools import wraps
-from os import PathLike, fspath
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks.base import CallbackManager
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from llama_index_opensearch_embed._cache import COLLECTION, CachedBatch, searching, view_for
 from opensearch_embed import EmbeddingClient, OpenSearchEmbedError, Usage
-from opensearch_embed.pydantic_errors import configuration_error
+from opensearch_embed.pydantic_support import CacheField, FilePath, LengthFunction, Unserialised, configuration_error
 
 logger = logging.getLogger(__name__)
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
-
-
-def _path_as_text(path: object) -> object:
-    return fspath(path) if isinstance(path, PathLike) else path
 
 
 def _inside_the_span_of(overridden: object) -> Callable[[MethodT], MethodT]:
@@ -70,14 +65,18 @@ class OpenSearchEmbedding(BaseEmbedding):
     workspace: str | None = None
     dimension: int | None = None
     qps: float | None = 50.0
-    limiter: Any = Field(default=None, exclude=True, repr=False)
+    limiter: Unserialised = None
     max_concurrency: int = 32
     timeout: float = 30.0
     retry_timeout: float = 60.0
     max_attempts: int = 10
     empty: Literal["error", "zero"] = "error"
+    on_error: Literal["raise", "isolate", "skip"] = "raise"
+    overflow: Literal["send", "error", "truncate", "average"] = "send"
+    length_function: LengthFunction = None
+    cache: CacheField = None
     allow_http: bool = False
-    ca_bundle: Annotated[str | None, BeforeValidator(_path_as_text)] = None
+    ca_bundle: FilePath = None
     proxy: str | None = Field(default=None, repr=False)
     embed_batch_size: int = Field(default=1024, gt=0, le=2048)
     # The framework's to_json cannot write a store.

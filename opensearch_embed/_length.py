@@ -93,8 +93,8 @@ def truncate(text: str, limit: int, length_function: LengthFunction) -> str:
 def split(text: str, limit: int, length_function: LengthFunction) -> list[str]:
     """Return consecutive pieces within the limit, cut at the end of a paragraph, a sentence, a word or a character.
 
-    Together they are the text. White space goes with a neighbour, since the service might refuse it on its own; what fits
-    with none is left out. It takes about five counts a piece, each of about a piece.
+    Together they are the text. White space goes with a neighbour, since the service might refuse it on its own; left
+    out is what does not fit there: at the very end, or a run that fills the limit. It takes about five counts a piece.
 
     Raises:
         InputError: A single character is over the limit.
@@ -174,7 +174,7 @@ def _cut(text: str, start: int, end: int, limit: int, count: LengthFunction, bou
     if end == len(text):
         return end
     for pattern, share in boundaries:
-        first = end - int((end - start) * share)
+        first = max(start, end - int((end - start) * share) - 1)
         places = (match.end() for match in pattern.finditer(text, first, end + _LOOK_AHEAD))
         cut = max((place for place in places if place <= end and not _is_joined(text, place)), default=start)
         if cut > start and count(text[start:cut]) <= limit:
@@ -182,13 +182,12 @@ def _cut(text: str, start: int, end: int, limit: int, count: LengthFunction, bou
     cut = end
     while cut > start and _is_joined(text, cut):
         cut -= 1
-    return cut if start < cut < end and count(text[start:cut]) <= limit else end
+    piece = text[start:cut]
+    return cut if piece.strip() and count(piece) <= limit else end
 
 
 def _is_joined(text: str, index: int) -> bool:
     """Tell whether the character at `index` is drawn as one with that before it: accents, skin tones, joined emoji."""
-    if index >= len(text):
-        return False
     char = text[index]
     is_mark = char == "\u200d" or "\U0001f3fb" <= char <= "\U0001f3ff" or unicodedata.category(char)[0] == "M"
     return is_mark or text[index - 1] == "\u200d"

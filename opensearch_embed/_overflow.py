@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from opensearch_embed._length import average, estimate_tokens, split, truncate
+from opensearch_embed._length import average, estimate_tokens, split, surely_fits, truncate
 from opensearch_embed.errors import InputError
 from opensearch_embed.models import ModelSpec
 from opensearch_embed.options import Options
@@ -49,7 +49,7 @@ class LengthRule:
 
     def _surely_fits(self, text: str) -> bool:
         """Tell it of short texts without counting. A user's own counter is asked for each."""
-        return self._count is estimate_tokens and len(text) * 4 <= self._limit
+        return self._count is estimate_tokens and surely_fits(text, self._limit)
 
     def combine(self, vectors: Sequence[Any], pieces: Sequence[str]) -> Any:
         """Return the vector of a text from those of its pieces, each as heavy as it is long."""
@@ -60,7 +60,7 @@ class LengthRule:
         if self._long and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self._long} texts look longer than the {self._limit:,} tokens that {self._model.service_id} reads; "
+                f"{self._long} text{"s look" if self._long > 1 else " looks"} longer than the {self._limit:,} tokens that {self._model.service_id} reads; "
                 "what the service does with the rest is not documented. Choose with overflow='error', 'truncate' or "
                 "'average', and count exactly with length_function=.",
                 stacklevel=5,

@@ -31,7 +31,7 @@ ERRORS_BY_CODE: dict[str, type[ApiError]] = {
 }
 """The documented codes."""
 
-FREE_QUOTA = re.compile(r"\bfree\b.{0,40}\bquota\b|\bquota\b.{0,40}\bfree\b|免费", re.IGNORECASE)
+FREE_QUOTA = re.compile(r"\bfree\b(?!\s+to\b).{0,40}\bquota\b|\bquota\b.{0,40}\bfree\b(?!\s+to\b)|免费", re.IGNORECASE)
 """What the message of an exhausted free quota says; its code is that of any other quota."""
 
 ADVICE: dict[type[ApiError], str] = {

@@ -83,7 +83,7 @@ def work(name):
 threads = [threading.Thread(target=work, args=(f"thread-{i}",)) for i in range(2)]
 for thread in threads:
     thread.start()
-for number in range(5):
+for number in range(3):
     child = os.fork()
     if child == 0:
         assert cache.get_many(["before"]) == {"before": [1.0]}
@@ -347,7 +347,7 @@ def test_a_cache_works_on_both_sides_of_a_fork(path: str) -> None:
     """A process that forks in the midst of its threads' reads and writes goes on, and so do its children."""
     result = run("-c", FORKER, path)
     assert (result.returncode, result.stderr) == (0, "")
-    kept = {f"{who}-{number}": [float(number)] for who in ("child", "parent") for number in range(5)}
+    kept = {f"{who}-{number}": [float(number)] for who in ("child", "parent") for number in range(3)}
     assert SqliteCache(path).get_many(list(kept)) == kept
 
 

@@ -128,7 +128,9 @@ def test_a_client_works_in_a_forked_child(busy: bool, leave: str) -> None:
 # --- the interpreter's end ---
 
 PREFACE = """
-import sys
+import logging, sys
+# In its debug mode asyncio reports steps of over 0.1 seconds: that is about the load of this machine.
+logging.getLogger("asyncio").addFilter(lambda record: " took " not in record.getMessage())
 from opensearch_embed import EmbeddingClient
 url, key = sys.argv[1:]
 client = EmbeddingClient("four-numbers", dimension=4, endpoint=url, api_key=key, qps=None, max_concurrency=4)
@@ -207,6 +209,22 @@ def test_the_interpreter_ends_quietly_with_an_open_client(ending: str) -> None:
     assert process.stdout == ("went on\n" if "goes on" in ending else "")
 
 
+def test_the_event_loop_is_not_held_up_by_an_import() -> None:
+    """aiohttp, which takes half a second to import, is imported on another thread than the event loop's."""
+    code = """
+        import asyncio, threading
+        class Watch:
+            def find_spec(self, name, *_):
+                if name == "aiohttp":
+                    print(threading.current_thread() is threading.main_thread())
+        sys.meta_path.insert(0, Watch())
+        asyncio.run(client.aembed(texts))
+    """
+    with RawServer() as server:
+        process = run(server.url, code)
+    assert (process.stdout, process.stderr) == ("False\n", "")
+
+
 # --- Ctrl-C ---
 
 INTERRUPTED = """
@@ -269,7 +287,7 @@ def test_ctrl_c_stops_an_async_job() -> None:
     code = """
         import asyncio
         try:
-            asyncio.run(client.aembed(texts * 10))
+            asyncio.run(client.aembed([f"text number {number}" for number in range(3200)]))
         except KeyboardInterrupt:
             print("stopped")
     """

@@ -87,6 +87,25 @@ def test_a_limiter_that_is_none_is_refused(limiter: object) -> None:
         assert words in str(caught.value)
 
 
+# Argument, a value that makes no sense, what the message says.
+STRANGE = [
+    ("length_function", 5, "takes a text and returns its tokens"),
+    ("length_function", "len", "takes a text and returns its tokens"),
+    ("cache", 5, "path of a file, or an object with get_many and put_many, not int"),
+    ("cache", "", "path of a file"),
+    ("cache", {}, "not dict"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), STRANGE)
+def test_an_object_of_the_wrong_kind_is_refused(name: str, value: object, words: str) -> None:
+    """The error names the argument and what it has to be."""
+    with pytest.raises(ConfigurationError) as caught:
+        Options(**{name: value})  # type: ignore[arg-type]
+    assert str(caught.value).startswith(f"{name} must be ")
+    assert words in str(caught.value)
+
+
 def test_a_limiter_is_kept_and_not_shown() -> None:
     """A limiter may hold a connection with a password: it is in no repr."""
     limiter = Limiter(InMemoryBucket([Rate(5, 1000)]))

@@ -1,0 +1,47 @@
+"""What both adapters need of pydantic: types of fields, and its errors told as ours. The core does without pydantic."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from os import PathLike, fspath
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
+
+from opensearch_embed.errors import ConfigurationError
+
+
+def _path_as_text(path: object) -> object:
+    return fspath(path) if isinstance(path, PathLike) else path
+
+
+FilePath = Annotated[str | None, BeforeValidator(_path_as_text)]
+"""The path of a file, kept as text."""
+
+CacheField = Annotated[
+    Any, BeforeValidator(_path_as_text), PlainSerializer(lambda cache: cache if isinstance(cache, str) else None)
+]
+"""The path of a cache file, or a cache; an object is not serialised."""
+
+Unserialised = Annotated[Any, Field(exclude=True, repr=False)]
+"""An object of the user's own."""
+
+LengthFunction = Annotated[Callable[[str], int] | None, Field(exclude=True, repr=False)]
+"""The user's own counter of tokens; not serialised."""
+
+
+def configuration_error(error: ValidationError, fields: Iterable[str]) -> ConfigurationError:
+    """Return our error for pydantic's: which argument, what is wrong, and which name may have been meant."""
+    return ConfigurationError(
+        " ".join(
+            _sentence(entry["loc"], entry["type"], entry["msg"], list(fields))
+            for entry in error.errors(include_input=False, include_url=False)
+        )
+    )
+
+
+def _sentence(location: tuple[int | str, ...], kind: str, message: str, fields: list[str]) -> str:
+    name = ".".join(map(str, location)) or "settings"
+    if kind != "extra_forbidden":
+        return f"{name}: {message}."
+    near = difflib.get_close_matches(name, fields, 1)
+    return f"Unknown argument {name!r}." + (f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(fields)}.")

@@ -59,8 +59,9 @@ class LengthRule:
         """Say, once for each client, that texts look too long and are sent all the same."""
         if self._long and not self._warned:
             self._warned = True
+            look = "1 text looks" if self._long == 1 else f"{self._long} texts look"
             warnings.warn(
-                f"{self._long} text{"s look" if self._long > 1 else " looks"} longer than the {self._limit:,} tokens that {self._model.service_id} reads; "
+                f"{look} longer than the {self._limit:,} tokens that {self._model.service_id} reads; "
                 "what the service does with the rest is not documented. Choose with overflow='error', 'truncate' or "
                 "'average', and count exactly with length_function=.",
                 stacklevel=5,

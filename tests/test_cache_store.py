@@ -66,7 +66,7 @@ if __name__ == "__main__":
 """
 
 FORKER = """
-import os, sys, threading, warnings
+import glob, os, sys, threading, warnings
 from opensearch_embed.cache import SqliteCache
 warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
 cache = SqliteCache(sys.argv[1])
@@ -86,6 +86,8 @@ for thread in threads:
 for number in range(3):
     child = os.fork()
     if child == 0:
+        files = [os.path.realpath(file) for file in glob.glob("/proc/self/fd/*")]  # Linux has it
+        assert not [file for file in files if file.startswith(sys.argv[1])]
         assert cache.get_many(["before"]) == {"before": [1.0]}
         cache.put_many({f"child-{number}": [float(number)]})
         sys.exit()  # with all that the interpreter does at its end

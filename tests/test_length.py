@@ -161,7 +161,7 @@ def test_truncated_texts_fit(count: Callable[[str], int], text: str, limit: int)
 @example(text=" " * 100, limit=10)
 @example(text=" \u0c64\u200d", limit=6)
 def test_pieces_fit_and_lose_nothing(count: Callable[[str], int], text: str, limit: int) -> None:
-    """Every piece fits and says something; together they are the text, but for white space at the end or in long runs."""
+    """Every piece fits and says something; together they are the text, but for white space at its end or in runs."""
     pieces = split(text, limit, count)
     assert all(pieces)
     assert all(count(piece) <= limit for piece in pieces)

@@ -7,7 +7,7 @@ from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from opensearch_embed import EmbeddingClient, Usage
-from opensearch_embed.pydantic_support import CacheField, FilePath, LengthFunction, Unserialised, configuration_error
+from opensearch_embed.pydantic_support import CacheField, FilePath, Unserialised, configuration_error
 
 
 class OpenSearchEmbeddings(BaseModel, Embeddings):
@@ -43,7 +43,7 @@ class OpenSearchEmbeddings(BaseModel, Embeddings):
     empty: Literal["error", "zero"] = "error"
     on_error: Literal["raise", "isolate", "skip"] = "raise"
     overflow: Literal["send", "error", "truncate", "average"] = "send"
-    length_function: LengthFunction = None
+    length_function: Unserialised = None
     cache: CacheField = None
     allow_http: bool = False
     ca_bundle: FilePath = None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, Valid
 
 from llama_index_opensearch_embed._cache import COLLECTION, CachedBatch, searching, view_for
 from opensearch_embed import EmbeddingClient, OpenSearchEmbedError, Usage
-from opensearch_embed.pydantic_support import CacheField, FilePath, LengthFunction, Unserialised, configuration_error
+from opensearch_embed.pydantic_support import CacheField, FilePath, Unserialised, configuration_error
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class OpenSearchEmbedding(BaseEmbedding):
     empty: Literal["error", "zero"] = "error"
     on_error: Literal["raise", "isolate", "skip"] = "raise"
     overflow: Literal["send", "error", "truncate", "average"] = "send"
-    length_function: LengthFunction = None
+    length_function: Unserialised = None
     cache: CacheField = None
     allow_http: bool = False
     ca_bundle: FilePath = None

@@ -1,8 +1,11 @@
 """The async transport: the only file that imports aiohttp (the emulator aside)."""
 
+import asyncio
 import io
 import math
 import time
+import weakref
+from typing import Any
 
 import aiohttp
 
@@ -26,6 +29,28 @@ ERRORS: ErrorTable = (
 LARGE_BODY_BYTES = 2**20
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Knows the sockets that it opened, also those that aiohttp has let go and that wait for the peer's good-bye."""
+
+    def __init__(self, target: Target) -> None:
+        # The client bounds its concurrency itself, so the connector need not.
+        super().__init__(limit=0, ssl=target.ssl_context or True)
+        self._opened: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        protocol = await super()._create_connection(*args, **kwargs)
+        if protocol.transport is not None:
+            self._opened.add(protocol.transport)
+        return protocol
+
+    async def abort(self) -> None:
+        """Close every socket now: after the event loop's end there is nobody to close it."""
+        for transport in list(self._opened):
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
+        await asyncio.sleep(0)
+
+
 class AiohttpTransport:
     """Sends request bodies over one `aiohttp.ClientSession`. Belongs to the event loop that it is made in."""
 
@@ -33,9 +58,9 @@ class AiohttpTransport:
         self._target = target
         self._headers = target.headers
         self._url = target.url
+        self._connector = _Connector(target)
         self._session = aiohttp.ClientSession(
-            # The client bounds its concurrency itself, so the connector need not.
-            connector=aiohttp.TCPConnector(limit=0, ssl=target.ssl_context or True),
+            connector=self._connector,
             timeout=aiohttp.ClientTimeout(total=target.timeout, ceil_threshold=math.inf),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -85,6 +110,7 @@ class AiohttpTransport:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+        await self._connector.abort()
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO:

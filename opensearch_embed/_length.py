@@ -54,9 +54,10 @@ def estimate_tokens(text: str) -> int:
     - 2 for one of four bytes (emoji).
 
     The service's tokenizers are not public, so this was fitted to six that are: Qwen, DeepSeek, o200k, BERT's English
-    and Chinese ones, and a multilingual SentencePiece model. English, Chinese, code and URLs come out at 1 to 1.6 times
-    the real count; figures, Thai and Arabic at up to 3 times. Letters that a tokenizer rarely met in training, and
-    random letters, can come out too low: pass your own `length_function` for those.
+    and Chinese ones (each for its language), and the multilingual SentencePiece model of the demo. English, Chinese,
+    code and URLs come out at about 1 to 1.6 times the real count; figures and Indic at up to 3 times, Thai at up to 6.
+    Random letters come out up to a tenth too low, and scripts that a tokenizer rarely met in training up to a half: for
+    those, pass a `length_function` of your own.
     """
     utf8 = text.encode("utf-8", "surrogatepass")
     weights = _ASCII_SIXTHS if len(utf8) == len(text) else _UTF8_SIXTHS

@@ -202,10 +202,11 @@ def _prepare(connection: sqlite3.Connection) -> bool:
         [(owner, version, tables)] = connection.execute(_WHOSE)
         if (owner, version, tables) == (0, 0, 0):
             connection.execute(_CREATE)
-            connection.execute(f"PRAGMA application_id = {_OWNER}")
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
         elif (owner, version) != (_OWNER, _VERSION):
             return False
+        # Written even if it is there, so that a file that may only be read is told now, not after vectors were paid for.
+        connection.execute(f"PRAGMA application_id = {_OWNER}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
     # Readers beside a writer, and no wait for the disk: a power cut may cost the last vectors, but not the file.
     connection.execute("PRAGMA journal_mode = WAL").fetchall()
     connection.execute("PRAGMA synchronous = NORMAL")

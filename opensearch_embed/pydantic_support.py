@@ -1,7 +1,7 @@
 """What both adapters need of pydantic: types of fields, and its errors told as ours. The core does without pydantic."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from os import PathLike, fspath
 from typing import Annotated, Any
 
@@ -24,9 +24,6 @@ CacheField = Annotated[
 
 Unserialised = Annotated[Any, Field(exclude=True, repr=False)]
 """An object of the user's own."""
-
-LengthFunction = Annotated[Callable[[str], int] | None, Field(exclude=True, repr=False)]
-"""The user's own counter of tokens; not serialised."""
 
 
 def configuration_error(error: ValidationError, fields: Iterable[str]) -> ConfigurationError:

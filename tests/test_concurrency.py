@@ -92,10 +92,10 @@ def test_a_long_job_does_not_starve_a_short_one() -> None:
 @pytest.mark.parametrize("bound", [1, 3])
 def test_threads_share_max_concurrency(bound: int) -> None:
     """Over all threads of a client no more requests are under way than `max_concurrency`."""
-    with Emulator(latency_ms=10) as emulator:
+    with Emulator(latency_ms=50) as emulator:
         settings = {"endpoint": emulator.url, "api_key": emulator.api_key, "qps": None, "max_concurrency": bound}
         with EmbeddingClient(**settings) as client, ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda job: client.embed(texts_of(job)), range(8)))
+            list(threads.map(lambda job: client.embed(texts_of(job)), range(4)))
         assert emulator.max_in_flight == bound
 
 
@@ -104,9 +104,9 @@ def test_calls_in_one_loop_share_max_concurrency(bound: int) -> None:
     """Over all calls in one event loop no more requests are under way than `max_concurrency`."""
 
     async def embed_all() -> None:
-        await asyncio.gather(*(client.aembed(texts_of(job)) for job in range(8)))
+        await asyncio.gather(*(client.aembed(texts_of(job)) for job in range(4)))
 
-    with Emulator(latency_ms=10) as emulator:
+    with Emulator(latency_ms=50) as emulator:
         settings = {"endpoint": emulator.url, "api_key": emulator.api_key, "qps": None, "max_concurrency": bound}
         with EmbeddingClient(**settings) as client:
             asyncio.run(embed_all())

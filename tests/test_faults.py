@@ -97,7 +97,7 @@ def api_faults(error: type[ApiError], status: int, code: str | None, *says: str,
     else:
         yield Fault(f"{status} page", reply(status, PAGE, Content_Type="text/html"), error, (*says, "Gateway"), status)
         yield Fault(f"{status} empty", reply(status), error, (*says, "no reason"), status)
-        other = {"Code": "Other", "Detail": "in another form"}
+        other = {"detail": "in another form"}
         yield Fault(f"{status} other JSON", reply(status, other), error, (*says, "in another form"), status)
 
 
@@ -167,6 +167,15 @@ REFUSED: list[Fault] = [
             (308, "http://:99999999/"),
         ]
     ],
+    Fault(
+        "403 of the vendor's gateway",
+        reply(403, {"Code": "Forbidden.Access", "Message": "You have no rights.", "RequestId": REQUEST_ID}),
+        AuthenticationError,
+        ("HTTP 403", "Forbidden.Access", "no rights", REQUEST_ID, KEY_ADVICE),
+        403,
+        "Forbidden.Access",
+        REQUEST_ID,
+    ),
     Fault("304", raw(b"HTTP/1.1 304 Not Modified\r\n\r\n"), ApiError, ("HTTP 304",), 304),
     Fault(
         "200 with a code and result null",
@@ -512,7 +521,7 @@ def test_a_connection_is_kept_over_many_requests(call: Any) -> None:
     """One connection serves all requests of a call, whatever the form of the answers."""
     with RawServer(honest, in_chunks, gzipped, refuse(500, "InternalServerError", Retry_After="0")) as server:
         with EmbeddingClient(**settings_for(server.url, max_concurrency=1)) as client:
-            call(client.embed, TEXTS * 2)
+            call(client.embed, [f"text number {number}" for number in range(160)])
         assert server.connections == 1
 
 

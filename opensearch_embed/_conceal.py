@@ -26,7 +26,7 @@ def on_one_line(words: str) -> str:
 
 def concealing(key: str, texts: Sequence[str] = ()) -> Conceal:
     """Return a function that blanks the key, in any case, and each text that is there as a whole."""
-    forms = {key, _in_json(key), repr(key)[1:-1]}
+    forms = {on_one_line(form) for form in (key, _in_json(key), repr(key)[1:-1])}
     pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), re.IGNORECASE)
 
     def conceal(words: str) -> str:

@@ -102,7 +102,7 @@ class Job(Generic[StopT]):
     def fail(self, error: BaseException, batch: Batch | None = None) -> None:
         """Note that a batch that was taken has failed. That stops the job, unless it isolates what is refused."""
         with self._lock:
-            if batch is not None and self._isolates(error):
+            if batch is not None and isinstance(error, InvalidRequest) and self._isolates(error):
                 self._divide(batch, error)
             elif not isinstance(error, Stopped):
                 if batch is not None and isinstance(error, InvalidRequest):
@@ -140,17 +140,17 @@ class Job(Generic[StopT]):
             error.add_note(f"{done} of {total} texts have their vector: see .completed and .pending of this error.")
         return error
 
-    def _isolates(self, error: BaseException) -> bool:
-        about_texts = isinstance(error, InvalidRequest) and error.status in (400, 413, 422)
-        return self._on_error != "raise" and about_texts and getattr(error, "code", None) != "ServiceIdNotExist"
+    def _isolates(self, error: InvalidRequest) -> bool:
+        about_texts = error.status in (400, 413, 422) and error.code != "ServiceIdNotExist"
+        return self._on_error != "raise" and about_texts
 
-    def _divide(self, batch: Batch, error: BaseException) -> None:
+    def _divide(self, batch: Batch, error: InvalidRequest) -> None:
         """Send the halves of a refused batch by themselves, until it is known which texts are refused."""
         middle = len(batch.indices) // 2
         if middle:
             self._batches.appendleft(Batch(batch.indices[middle:], batch.texts[middle:]))
             self._batches.appendleft(Batch(batch.indices[:middle], batch.texts[:middle]))
-        elif isinstance(error, ApiError):
+        else:
             texts = [text for text in self._composition.texts_of(batch.indices[0]) if text not in self.refused]
             self.refused.update(dict.fromkeys(texts, error))
             self.store.put_refused(texts, error)

@@ -126,7 +126,7 @@ def average(vectors: Sequence[Sequence[float]], weights: Sequence[float]) -> lis
     import numpy as np
 
     if len(vectors) == 1:
-        return list(vectors[0])
+        return list(map(float, vectors[0]))
     matrix = np.asarray(vectors, dtype=np.float64)
     shares = np.asarray(weights, dtype=np.float64)
     shares = shares / shares.sum() if shares.sum() > 0 else np.full(len(matrix), 1 / len(matrix))
@@ -135,7 +135,7 @@ def average(vectors: Sequence[Sequence[float]], weights: Sequence[float]) -> lis
     mean = shares @ matrix
     length = float(np.linalg.norm(mean))
     if length <= 1e-9 * wanted:
-        return list(vectors[int(shares.argmax())])
+        return list(map(float, vectors[int(shares.argmax())]))
     result: list[float] = (mean * (wanted / length)).tolist()
     return result
 

@@ -55,13 +55,13 @@ class Pace(Protocol):
 class Unlimited:
     """No limit."""
 
-    def take_turn(self, stop: threading.Event, _seconds: float = math.inf) -> bool:
-        """Give a turn at once."""
-        return not stop.is_set()
+    def take_turn(self, stop: threading.Event, seconds: float = math.inf) -> bool:
+        """Give a turn at once, unless it is too late for one."""
+        return not stop.is_set() and seconds > 0
 
-    async def atake_turn(self, stop: asyncio.Event, _seconds: float = math.inf) -> bool:
-        """Give a turn at once."""
-        return not stop.is_set()
+    async def atake_turn(self, stop: asyncio.Event, seconds: float = math.inf) -> bool:
+        """Give a turn at once, unless it is too late for one."""
+        return not stop.is_set() and seconds > 0
 
     def saw(self, *, throttled: bool) -> None:
         """Nothing to adapt."""
@@ -96,10 +96,16 @@ class Schedule:
     async def atake_turn(self, stop: asyncio.Event, seconds: float = math.inf) -> bool:
         """Wait for a turn without blocking the event loop. See `take_turn`."""
         deadline = time.monotonic() + seconds
-        async with self._queue_here():
+        queue = self._queue_here()
+        while not await _acquired(queue, max(0.0, min(SLICE_SECONDS, deadline - time.monotonic()))):
+            if stop.is_set() or time.monotonic() >= deadline:
+                return False
+        try:
             booked, wait = self._book(deadline)
             while not booked and wait < math.inf and not await stopped_within(stop, wait):
                 booked, wait = self._book(deadline)
+        finally:
+            queue.release()
         return booked and not (await stopped_within(stop, wait) if wait > 0 else stop.is_set())
 
     def _book(self, deadline: float) -> tuple[bool, float]:
@@ -108,6 +114,8 @@ class Schedule:
         If none is booked, the seconds until one can be booked; infinite if it would come after the deadline.
         """
         with self._lock:
+            if time.monotonic() >= deadline:
+                return False, math.inf
             item = RateItem(ITEM, self._clock.now(), TOKENS_PER_REQUEST)
             if self._bucket.put(item):
                 return True, 0.0
@@ -184,6 +192,17 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
         async with asyncio.timeout(seconds):
             await stop.wait()
     return stop.is_set()
+
+
+async def _acquired(lock: asyncio.Lock, seconds: float) -> bool:
+    """Wait for a lock, for so long; tell whether it is ours."""
+    if lock.locked():
+        try:
+            await asyncio.wait_for(lock.acquire(), seconds)
+        except TimeoutError:
+            return False
+        return True
+    return await lock.acquire()
 
 
 def _settled(granted: bool | Awaitable[bool]) -> bool:

@@ -44,9 +44,10 @@ def check_texts(texts: Iterable[str]) -> list[str]:
     """Return the input as a list."""
     check_not_bare(texts)
     try:
-        return list(texts)
+        source = iter(texts)
     except TypeError as error:
         raise InputError(f"texts must be a sequence or an iterable of str, not {type(texts).__name__}.") from error
+    return list(source)
 
 
 def encoded_size(text: object, index: int) -> int:

@@ -4,7 +4,6 @@ A transport's `send` takes a body and returns a `Reply`, whatever its status: a 
 raises `TransportError` where no answer came back.
 """
 
-import os
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from importlib.metadata import version
 
 from opensearch_embed._conceal import chain, concealing, strip
 from opensearch_embed._wire import max_reply_bytes, request_path
-from opensearch_embed.errors import ConfigurationError, ConnectFailed, TimedOut, TransportError
-from opensearch_embed.settings import Settings
+from opensearch_embed.errors import ConnectFailed, TimedOut, TransportError
+from opensearch_embed.settings import Settings, trusting
 
 ErrorTable = Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], type[TransportError], str]]
 """Foreign error, ours, what it means. The first row that matches it, or an error behind it, counts."""
@@ -72,7 +71,7 @@ class Target:
         settings = self.settings
         if not settings.endpoint.startswith("https") and not (settings.proxy or "").startswith("https"):
             return None
-        return _trusting(settings.ca_bundle)
+        return trusting(settings.ca_bundle)
 
     def translate(self, error: BaseException, table: ErrorTable) -> TransportError:
         """Return our error for a foreign one, and strip that of what could show the key."""
@@ -96,15 +95,3 @@ class Target:
         ours.permanent = bool(refused)
         strip(error, concealing(self.settings.api_key.get_secret_value()))
         return ours
-
-
-def _trusting(ca_bundle: str | None) -> ssl.SSLContext:
-    if ca_bundle is None:
-        import certifi
-
-        return ssl.create_default_context(cafile=certifi.where())
-    folder = os.path.isdir(ca_bundle)
-    try:
-        return ssl.create_default_context(cafile=None if folder else ca_bundle, capath=ca_bundle if folder else None)
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigurationError(f"ca_bundle {ca_bundle!r} holds no certificates in PEM form: {error}.") from error

@@ -121,7 +121,7 @@ def _in_order(content: dict[str, Any], expected: int, dimension: int, conceal: C
 def _tokens(content: dict[str, Any]) -> int:
     usage = content.get("usage")
     tokens = usage.get("token_count") if isinstance(usage, dict) else None
-    return tokens if type(tokens) is int else 0
+    return tokens if type(tokens) is int and tokens > 0 else 0
 
 
 def _decompressed(reply: Reply, limit: int, conceal: Conceal) -> bytes:

@@ -197,6 +197,7 @@ def _is_busy(error: BaseException) -> bool:
 @retry(retry=retry_if_exception(_is_busy), wait=wait_random(0, 0.02), stop=stop_after_delay(_PATIENCE), reraise=True)
 def _prepare(connection: sqlite3.Connection) -> bool:
     """Make the table, if the file is new; return false, and change nothing, if it is not ours."""
+    connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last vectors, but not the file
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         [(owner, version, tables)] = connection.execute(_WHOSE)
@@ -204,12 +205,10 @@ def _prepare(connection: sqlite3.Connection) -> bool:
             connection.execute(_CREATE)
         elif (owner, version) != (_OWNER, _VERSION):
             return False
-        # Written even if it is there, so that a file that may only be read is told now, not after vectors were paid for.
+        # Written even if it is there: so a file that may only be read is told now, not after vectors were paid for.
         connection.execute(f"PRAGMA application_id = {_OWNER}")
         connection.execute(f"PRAGMA user_version = {_VERSION}")
-    # Readers beside a writer, and no wait for the disk: a power cut may cost the last vectors, but not the file.
-    connection.execute("PRAGMA journal_mode = WAL").fetchall()
-    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()  # readers beside a writer
     return True
 
 

@@ -19,12 +19,10 @@ import typer
 from opensearch_embed import (
     DEFAULT_MODEL,
     MODELS,
-    ConnectFailed,
     EmbeddingClient,
     InvalidRequest,
     OpenSearchEmbedError,
     ResponseError,
-    TransportError,
     __version__,
 )
 
@@ -40,13 +38,11 @@ app = typer.Typer(
 
 CHECK_TEXT = "Is the service there?"
 
-MENDING: tuple[tuple[type[OpenSearchEmbedError], str], ...] = (
-    (ConnectFailed, "Check the endpoint, and the network or proxy between."),
-    (TransportError, "Try again, or give it longer with --timeout."),
-    (InvalidRequest, "Check model, workspace and endpoint; `opensearch-embed models` lists the known models."),
+HINTS: tuple[tuple[type[OpenSearchEmbedError], str], ...] = (
+    (InvalidRequest, "The known models: opensearch-embed models"),
     (ResponseError, "Check that the endpoint is the OpenSearch API's own host, and that the dimension is right."),
 )
-"""What to do about an error whose message does not say it. The first row that fits counts."""
+"""What helps with one request from a command line, besides what the error itself says."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -185,14 +181,15 @@ def check(
             [vector] = client.embed([CHECK_TEXT], "query")
             milliseconds = (time.perf_counter() - start) * 1000
     except OpenSearchEmbedError as error:
-        _fail("check", f"{type(error).__name__}: {_as_options(str(error))}", _mending(error))
+        hint = next((hint for kind, hint in HINTS if isinstance(error, kind)), "")
+        _fail("check", f"{type(error).__name__}: {_as_options(str(error))}", hint)
     settings = client.settings
     for name, value in (
         ("endpoint", settings.endpoint),
         ("workspace", settings.workspace),
         ("model", settings.model.service_id),
         ("dimension", len(vector)),
-        ("latency", f"{milliseconds:.0f} ms, connecting included"),
+        ("latency", f"{milliseconds:.0f} ms, loading and connecting included"),
         ("tokens", client.usage.tokens),
     ):
         typer.echo(f"{name:9}  {value}")
@@ -218,10 +215,6 @@ def _calm_numpy() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-def _mending(error: OpenSearchEmbedError) -> str:
-    return next((advice for kind, advice in MENDING if isinstance(error, kind)), "")
-
-
 def _as_options(message: str) -> str:
     """Name options where the library's message names arguments: `ca_bundle=...` becomes `--ca-bundle`."""
     names = "endpoint|api_key|workspace|model|dimension|timeout|allow_http|ca_bundle|proxy|vectors"
@@ -233,9 +226,9 @@ def _as_option(found: re.Match[str]) -> str:
     return " ".join([f"--{name.replace('_', '-')}", *filter(None, values)])
 
 
-def _fail(command: str, problem: str, advice: str = "") -> NoReturn:
+def _fail(command: str, problem: str, hint: str = "") -> NoReturn:
     """Say what is wrong and what to do about it, and end with exit code 1."""
     typer.echo(f"opensearch-embed {command}: {' '.join(problem.split())}", err=True)
-    if advice:
-        typer.echo(advice, err=True)
+    if hint:
+        typer.echo(hint, err=True)
     sys.exit(1)

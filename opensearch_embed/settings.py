@@ -7,11 +7,14 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.models import DEFAULT_MODEL, ModelSpec, find_model
+
+if TYPE_CHECKING:
+    import ssl
 
 EMULATOR_HINT = "With no account at hand, run the emulator: opensearch-embed emulator"
 
@@ -87,12 +90,19 @@ def resolve_settings(
         ConfigurationError: A setting is missing, blank, or makes no sense.
     """
     api_key = hidden(api_key)
+    if not isinstance(allow_http, bool):
+        raise ConfigurationError(f"allow_http must be True or False, not {allow_http!r}.")
     url = _endpoint(_find("endpoint", endpoint, "OPENSEARCH_ENDPOINT"), allow_http)
+    place = _find("workspace", workspace, "OPENSEARCH_WORKSPACE", "default")
+    spec = find_model(_find("model", model, "OPENSEARCH_MODEL", DEFAULT_MODEL), dimension)
+    for name, part in (("workspace", place), ("model", spec.service_id)):
+        if part in (".", ".."):
+            raise ConfigurationError(f"{name} must be a name, not {part!r}: in a URL that means another path.")
     return Settings(
         endpoint=url,
         api_key=_api_key(api_key),
-        workspace=_find("workspace", workspace, "OPENSEARCH_WORKSPACE", "default"),
-        model=find_model(_find("model", model, "OPENSEARCH_MODEL", DEFAULT_MODEL), dimension),
+        workspace=place,
+        model=spec,
         proxy=_proxy(proxy, url),
         ca_bundle=_ca_bundle(ca_bundle),
         allow_http=allow_http,
@@ -210,6 +220,7 @@ def _proxy(proxy: str | None, url: str) -> str | None:
 
 def _ca_bundle(ca_bundle: str | os.PathLike[str] | None) -> str | None:
     """Return the file of trusted certificates: the argument, or what requests and OpenSSL read from the environment."""
+    given = ca_bundle is not None
     if ca_bundle is None:
         names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
         found = next((os.environ[name] for name in names if os.environ.get(name)), None)
@@ -221,4 +232,22 @@ def _ca_bundle(ca_bundle: str | os.PathLike[str] | None) -> str | None:
     path = os.fspath(ca_bundle)
     if not os.path.exists(path):
         raise ConfigurationError(f"ca_bundle {path!r} does not exist: it names a file of certificates in PEM form.")
+    if given:
+        trusting(path)
     return path
+
+
+def trusting(ca_bundle: str | None) -> "ssl.SSLContext":
+    """Return a context that trusts the certificates of one file or folder; certifi's if none is named."""
+    # Heavy for an import of this package, and needed only where something is encrypted.
+    import ssl
+
+    if ca_bundle is None:
+        import certifi
+
+        return ssl.create_default_context(cafile=certifi.where())
+    folder = os.path.isdir(ca_bundle)
+    try:
+        return ssl.create_default_context(cafile=None if folder else ca_bundle, capath=ca_bundle if folder else None)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigurationError(f"ca_bundle {ca_bundle!r} holds no certificates in PEM form: {error}.") from error

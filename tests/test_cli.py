@@ -94,7 +94,7 @@ def test_check_says_what_it_reached(emulator: Emulator) -> None:
     assert facts["workspace"] == "default"
     assert facts["model"] == "ops-text-embedding-002"
     assert facts["dimension"] == "1024"
-    assert re.fullmatch(r"\d+ ms, connecting included", facts["latency"])
+    assert re.fullmatch(r"\d+ ms, loading and connecting included", facts["latency"])
     assert int(facts["tokens"]) == emulator.usage.tokens > 0
     assert len(emulator.requests) == 1
 
@@ -122,7 +122,7 @@ def test_check_takes_options(emulator: Emulator) -> None:
         ),
         (
             ["--endpoint", "http://127.0.0.1:1", "--api-key", KEY],
-            ["No answer from http://127.0.0.1:1", "\n"],
+            ["ConnectFailed", "No answer from http://127.0.0.1:1", "Check the endpoint"],
         ),
     ],
     ids=["no endpoint", "no key", "http", "unknown model", "nobody there"],

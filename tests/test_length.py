@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -97,7 +98,7 @@ def test_the_estimate_follows_its_rule(text: str, tokens: int) -> None:
 @pytest.mark.parametrize(
     ("text", "tokens"),
     [
-        # The most that Qwen, DeepSeek, o200k, and BERT's or the SentencePiece tokenizer of the demo count, measured once.
+        # The most that Qwen, DeepSeek, o200k, BERT's or the demo's SentencePiece tokenizer counts, measured once.
         ("The Earth's outer shell is broken into a few large and many small rigid plates.", 18),
         ("https://github.com/python-hyper/h11/blob/master/h11/_state.py#L5-L12", 37),
         ("def add(first: int, second: int) -> int:\n    return first + second\n", 22),
@@ -326,3 +327,10 @@ def test_averages_at_the_edges() -> None:
     assert average([[1, 0], [-1, 0]], [1, 1]) == [1, 0]
     assert average([[1, 0], [-1, 0], [0, 1], [0, -1]], [1, 1, 2, 2]) == [0, 1]
     assert average([[0, 0], [0, 0]], [1, 2]) == [0, 0]
+
+
+@pytest.mark.parametrize("rows", [[[1, 0]], [[1, 0], [0, 1]], [[1, 0], [-1, 0]]])
+def test_arrays_average_to_plain_floats(rows: list[list[float]]) -> None:
+    """Rows of an array are taken as well, and give a list of Python's own floats."""
+    mean = average(np.asarray(rows, dtype=np.float32), [1] * len(rows))
+    assert [type(number) for number in mean] == [float, float]

@@ -391,3 +391,14 @@ def test_the_emulator_keeps_no_key(emulator: Emulator, call: Any) -> None:
     check_clean(everything_shown(caught.value))
     assert emulator.api_key not in repr([record.headers for record in emulator.requests])
     assert emulator.api_key not in repr(emulator)
+
+
+def test_the_cache_holds_no_key(tmp_path: Path, call: Any) -> None:
+    """The file that a cache is kept in has vectors, and no key."""
+    with RawServer() as server:
+        settings = keyless(server.url, cache=str(tmp_path / "embeddings.sqlite"))
+        with EmbeddingClient(**settings) as client:
+            call(client.embed, ["tea"])
+            kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert kept
+    check_clean(kept.decode("latin-1"))

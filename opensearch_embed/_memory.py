@@ -1,18 +1,21 @@
 """What the cache is asked, and what is written to it. The cache itself is `cache.SqliteCache`, or the user's own."""
 
-import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from opensearch_embed.cache import SqliteCache, VectorCache, keys_for
+from opensearch_embed._keys import keys_for
 from opensearch_embed.models import INPUT_TYPES, InputType
 from opensearch_embed.options import Options
 from opensearch_embed.settings import Settings
+
+if TYPE_CHECKING:
+    from opensearch_embed.cache import VectorCache
 
 
 class Memory:
     """The cache of one client: vectors by endpoint, model, role and text."""
 
-    def __init__(self, settings: Settings, cache: VectorCache) -> None:
+    def __init__(self, settings: Settings, cache: "VectorCache") -> None:
         self._cache = cache
         self._dimension = settings.model.dimension
         place = f"{settings.endpoint} {settings.workspace}"
@@ -21,10 +24,7 @@ class Memory:
     @classmethod
     def of(cls, settings: Settings, options: Options) -> "Memory | None":
         """Return the memory that the options ask for, if any."""
-        cache = options.cache
-        if cache is None:
-            return None
-        return cls(settings, SqliteCache(cache) if isinstance(cache, (str, os.PathLike)) else cache)
+        return None if options.cache is None else cls(settings, options.cache)
 
     def recall(self, role: InputType, texts: Mapping[int, str]) -> dict[int, list[float]]:
         """Return the vectors that are there, by the number of their text."""

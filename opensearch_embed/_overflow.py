@@ -34,10 +34,12 @@ class LengthRule:
         """
         if self._surely_fits(text) or self._count(text) <= self._limit:
             return [text]
-        if self._action == "truncate":
-            return [truncate(text, self._limit, self._count)]
-        if self._action == "average":
-            return split(text, self._limit, self._count)
+        if self._action in ("truncate", "average"):
+            try:
+                return self._cut(text)
+            except InputError as error:
+                error.index = index
+                raise
         if self._action == "error":
             raise InputError(
                 f"texts[{index}] has about {self._count(text):,} tokens; {self._model.service_id} reads "
@@ -46,6 +48,11 @@ class LengthRule:
             )
         self._long += 1
         return [text]
+
+    def _cut(self, text: str) -> list[str]:
+        if self._action == "truncate":
+            return [truncate(text, self._limit, self._count)]
+        return split(text, self._limit, self._count)
 
     def _surely_fits(self, text: str) -> bool:
         """Tell it of short texts without counting. A user's own counter is asked for each."""

@@ -1,7 +1,6 @@
 """Vectors that were paid for once are kept in a file, so that the same text is not sent again, even by another process.
 
-This file decides under what key a vector is kept, in which form, and who may write when. It does not know what is sent.
-It never sees the API key, and sees texts only to hash them.
+This file decides in which form a vector is kept, and who may write when. It sees neither texts nor the API key.
 """
 
 import os
@@ -11,7 +10,6 @@ import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from typing import Protocol
 
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
@@ -57,29 +55,6 @@ class VectorCache(Protocol):
     def put_many(self, vectors: Mapping[str, Sequence[float]], /) -> None:
         """Keep vectors by their key."""
         ...
-
-
-def keys_for(endpoint: str, service_id: str, input_type: str) -> Callable[[str], str]:
-    """Return the function that makes a text's key: a hash over all four, in which none of them can be read."""
-    common = sha256(b"".join(map(_framed, (endpoint, service_id, input_type))))
-
-    def key_of(text: str) -> str:
-        hasher = common.copy()
-        hasher.update(_framed(text))
-        return hasher.hexdigest()
-
-    return key_of
-
-
-def cache_key(endpoint: str, service_id: str, input_type: str, text: str) -> str:
-    """Return the key of one text; for many, use `keys_for`."""
-    return keys_for(endpoint, service_id, input_type)(text)
-
-
-def _framed(part: str) -> bytes:
-    # The length goes before: ("a", "bc") is not ("ab", "c"). A lone surrogate is refused elsewhere, with its index.
-    data = part.encode("utf-8", "surrogatepass")
-    return len(data).to_bytes(8, "little") + data
 
 
 class SqliteCache:

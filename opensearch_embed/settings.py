@@ -7,9 +7,10 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from opensearch_embed._secret import Secret, SecretString, hidden
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.models import DEFAULT_MODEL, ModelSpec, find_model
 
@@ -17,37 +18,6 @@ if TYPE_CHECKING:
     import ssl
 
 EMULATOR_HINT = "With no account at hand, run the emulator: opensearch-embed emulator"
-
-
-@runtime_checkable
-class SecretString(Protocol):
-    """What pydantic's `SecretStr` is: a string that does not print itself."""
-
-    def get_secret_value(self) -> str:
-        """Return the string."""
-        ...
-
-
-class Secret:
-    """A string that does not print itself. Pickling keeps it: a worker process needs it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def get_secret_value(self) -> str:
-        """Return the string."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('**********')"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +101,6 @@ def _find(argument: str, value: str | None, variable: str, default: str | None =
             f"{source} is blank: pass {argument}=... or set the environment variable {variable}. {EMULATOR_HINT}"
         )
     return value.strip()
-
-
-def hidden(api_key: object) -> SecretString | None:
-    """Wrap a key, so that no frame shows it from here on, should a debugger print one."""
-    return api_key if api_key is None or isinstance(api_key, SecretString) else Secret(api_key)  # type: ignore[arg-type]
 
 
 def _api_key(given: SecretString | None) -> Secret:

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opensearch_embed.cache import SqliteCache, VectorCache, cache_key, keys_for
+from opensearch_embed._keys import cache_key, keys_for
+from opensearch_embed.cache import SqliteCache, VectorCache
 from opensearch_embed.errors import ConfigurationError
 
 PARTS = ("https://example.com", "ops-text-embedding-002", "document", "some words")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -564,9 +565,17 @@ def test_one_fatal_error_stops_a_job_at_full_speed(open_interface: Any, call: An
     """With many requests under way, one refusal ends the job; the rest is not sent, and nothing that came is lost."""
     texts = [f"text number {number}" for number in range(1024)]  # 32 batches, one of LlamaIndex's
 
+    refused = threading.Event()
+
     def refuse_one(connection: Connection, request: RawRequest) -> None:
-        bad = "text number 320" in request.json["input"]
-        (refuse(400, "InvalidParameter") if bad else honest)(connection, request)
+        if "text number 320" in request.json["input"]:
+            refused.set()
+            refuse(400, "InvalidParameter")(connection, request)
+            return
+        if refused.is_set():
+            # The client gets time to see the refusal.
+            connection.server.stopping.wait(0.1)
+        honest(connection, request)
 
     with RawServer(default=refuse_one) as server:
         embed = open_interface(server, max_concurrency=4)

@@ -1,0 +1,114 @@
+"""The six methods that embed. How a call is worked off is the concern of `_calls` and `_stream`."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, overload
+
+from opensearch_embed._calls import Calls
+from opensearch_embed._store import Array, Lists, ListsOrErrors
+from opensearch_embed._stream import Stream, Texts, aarrays, apairs, arrays, pairs
+from opensearch_embed.models import InputType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Rows = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+
+
+class EmbeddingMethods:
+    """What a client does, once it is made."""
+
+    _calls: Calls
+
+    def embed(
+        self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
+    ) -> list[list[float]]:
+        """Embed texts.
+
+        Args:
+            texts: Any iterable of str.
+            input_type: `"document"` for texts to be found, `"query"` for texts that search.
+            progress: Show a progress bar.
+
+        Returns:
+            One vector of `dimension` floats for each text, in their order.
+
+        Raises:
+            InputError: A text cannot be sent. Nothing has been sent then.
+            OpenSearchEmbedError: The first error that trying again could not mend. Its `completed` holds the vectors
+                that were received, by index; its `pending` the indices of the other texts.
+        """
+        return self._calls.run(texts, input_type, Lists, progress)  # type: ignore[no-any-return]
+
+    async def aembed(
+        self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
+    ) -> list[list[float]]:
+        """Embed texts without blocking the event loop. See `embed`."""
+        return await self._calls.arun(texts, input_type, Lists, progress)  # type: ignore[no-any-return]
+
+    def embed_array(
+        self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
+    ) -> "Rows":
+        """Embed texts into one float32 array of shape (number of texts, `dimension`). See `embed`."""
+        return self._calls.run(texts, input_type, Array, progress)  # type: ignore[no-any-return]
+
+    async def aembed_array(
+        self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
+    ) -> "Rows":
+        """Embed texts into one float32 array, without blocking the event loop. See `embed_array`."""
+        return await self._calls.arun(texts, input_type, Array, progress)  # type: ignore[no-any-return]
+
+    @overload
+    def iter_embed(
+        self, texts: Iterable[str], input_type: InputType = "document", *, batch: None = None, progress: bool = False
+    ) -> Iterator[tuple[int, list[float]]]: ...
+    @overload
+    def iter_embed(
+        self, texts: Iterable[str], input_type: InputType = "document", *, batch: int, progress: bool = False
+    ) -> "Iterator[Rows]": ...
+    def iter_embed(
+        self,
+        texts: Iterable[str],
+        input_type: InputType = "document",
+        *,
+        batch: int | None = None,
+        progress: bool = False,
+    ) -> Iterator[Any]:
+        """Embed a corpus of any length in bounded memory, at full concurrency.
+
+        `texts` is read as the vectors are taken: while the consumer works, some thousands of texts are ahead of it, and
+        no more.
+
+        Args:
+            texts: Any iterable of str, such as a generator.
+            input_type: As for `embed`.
+            batch: Rows of each array. Without it, vectors come one by one.
+            progress: Show a progress bar.
+
+        Yields:
+            `(index, vector)` in the order of the texts; with `batch`, float32 arrays of shape (`batch`, `dimension`),
+            the last one shorter.
+
+        Raises:
+            InputError: A text cannot be sent; the texts of earlier chunks have been by then.
+            OpenSearchEmbedError: As for `embed`. `completed` and `pending` are about texts that were read, and not
+                yielded yet.
+        """
+        kind = ListsOrErrors if batch is None else Array
+        chunks = Stream(self._calls, texts, input_type, kind, batch, progress).run()
+        return pairs(chunks) if batch is None else arrays(chunks)
+
+    @overload
+    def aiter_embed(
+        self, texts: Texts, input_type: InputType = "document", *, batch: None = None, progress: bool = False
+    ) -> AsyncIterator[tuple[int, list[float]]]: ...
+    @overload
+    def aiter_embed(
+        self, texts: Texts, input_type: InputType = "document", *, batch: int, progress: bool = False
+    ) -> "AsyncIterator[Rows]": ...
+    def aiter_embed(
+        self, texts: Texts, input_type: InputType = "document", *, batch: int | None = None, progress: bool = False
+    ) -> AsyncIterator[Any]:
+        """Embed a corpus of any length without blocking the event loop; `texts` may be async. See `iter_embed`."""
+        kind = ListsOrErrors if batch is None else Array
+        chunks = Stream(self._calls, texts, input_type, kind, batch, progress).arun()
+        return apairs(chunks) if batch is None else aarrays(chunks)

@@ -22,7 +22,7 @@ demo: $(VENV)/.installed  ## search a small corpus through LangChain and LlamaIn
 	@$(BIN)/opensearch-embed demo
 
 test: $(VENV)/.group-test  ## run the tests, with branch coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term
+	@$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term
 	@$(BIN)/coverage report --include=$(WHOLE) --fail-under=100 >$(VENV)/whole || { cat $(VENV)/whole; exit 1; }
 
 lint: $(VENV)/.group-lint  ## check style, types and the direction of imports

@@ -185,7 +185,6 @@ def _proxy(proxy: str | None, url: str) -> str | None:
 
 def _ca_bundle(ca_bundle: str | os.PathLike[str] | None) -> str | None:
     """Return the file of trusted certificates: the argument, or what requests and OpenSSL read from the environment."""
-    given = ca_bundle is not None
     if ca_bundle is None:
         names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
         found = next((os.environ[name] for name in names if os.environ.get(name)), None)
@@ -197,8 +196,6 @@ def _ca_bundle(ca_bundle: str | os.PathLike[str] | None) -> str | None:
     path = os.fspath(ca_bundle)
     if not os.path.exists(path):
         raise ConfigurationError(f"ca_bundle {path!r} does not exist: it names a file of certificates in PEM form.")
-    if given:
-        trusting(path)
     return path
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from llama_index.core.storage.kvstore.types import BaseKVStore
 
-from opensearch_embed import ConfigurationError, InputError, InputType, OpenSearchEmbedError, Settings
+from opensearch_embed import ApiError, ConfigurationError, InputError, InputType, OpenSearchEmbedError, Settings
 
 COLLECTION = "embeddings"
 """The one collection that the framework asks its embeddings cache for."""
@@ -138,11 +138,12 @@ class CachedBatch:
 
     def recount(self, error: OpenSearchEmbedError) -> None:
         """Let an error that counts in the missing texts count in the whole batch."""
+        # The message names the places too.
+        error.args = (re.sub(r"texts\[(\d+)\]", lambda place: f"texts[{self._positions[int(place[1])]}]", str(error)),)
         if isinstance(error, InputError) and error.index is not None:
-            place = self._positions[error.index]
-            # The message names the place too.
-            error.args = (str(error).replace(f"texts[{error.index}]", f"texts[{place}]", 1),)
-            error.index = place
+            error.index = self._positions[error.index]
+        if isinstance(error, ApiError):
+            error.indices = [self._positions[i] for i in error.indices]
         held = {i: vector for i, vector in enumerate(self._vectors) if vector is not None}
         received = {self._positions[i]: vector for i, vector in error.completed.items()}
         error.completed = dict(sorted((held | received).items()))

@@ -45,7 +45,7 @@ class OpenSearchEmbedding(BaseEmbedding):
 
     To keep to a quota use `qps`, which counts requests. The framework's `rate_limiter` is asked once for each batch,
     so once for up to 1024 texts. `qps` holds for one process: for `IngestionPipeline.run(num_workers=2)` set half of
-    the quota, or give a `limiter` that processes share.
+    the quota, or give a `limiter` that processes share (`docs/rate-limits.md` shows one that can be pickled).
 
     `embeddings_cache` takes any key-value store. It is used through a view that keeps documents and queries, models
     and endpoints apart, so one store may serve many embeddings; `embeddings_cache.store` is the store itself.

@@ -9,6 +9,8 @@ from importlib import import_module
 # Type checkers know the name; importing it from typing takes longer than all the rest here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from opensearch_embed.cache import SqliteCache as SqliteCache
+    from opensearch_embed.cache import VectorCache as VectorCache
     from opensearch_embed.client import EmbeddingClient as EmbeddingClient
     from opensearch_embed.errors import ApiError as ApiError
     from opensearch_embed.errors import AuthenticationError as AuthenticationError
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "cache": ("SqliteCache", "VectorCache"),
     "client": ("EmbeddingClient",),
     "errors": (
         "ApiError",

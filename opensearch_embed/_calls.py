@@ -11,7 +11,7 @@ from typing import Any
 
 from opensearch_embed._compose import Composition, compose
 from opensearch_embed._engine import Engine
-from opensearch_embed._job import Job, StopT
+from opensearch_embed._job import Job, StopT, attach
 from opensearch_embed._memory import Memory
 from opensearch_embed._overflow import LengthRule
 from opensearch_embed._plan import Batch, check_input_type, check_texts, measure, plan
@@ -117,6 +117,12 @@ class Calls:
             except Exception as error:  # noqa: BLE001 - the call that gathers the batches raises it
                 job.fail(error, batch)
 
+    def close(self) -> None:
+        """Close threads, their connections, and the cache file."""
+        self.engine.runtime.close()
+        if self._memory is not None:
+            self._memory.close()
+
     def compose(self, texts: Iterable[str], input_type: str, first: int = 0) -> tuple[InputType, Composition]:
         """Check the input, and find what is to be sent for it. Nothing is sent yet."""
         items = check_texts(texts)
@@ -136,7 +142,11 @@ class Calls:
         if self._memory is None:
             return {}
         wanted = {number: composition.items[number] for number, size in enumerate(composition.sizes) if size}
-        found = self._memory.recall(role, wanted)
+        try:
+            found = self._memory.recall(role, wanted)
+        except Exception as error:
+            attach(error, {}, list(range(composition.first, composition.first + composition.count)))
+            raise
         self.engine.meter.add(cached=len(found))
         return found
 

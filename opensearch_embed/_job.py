@@ -19,6 +19,14 @@ Combine = Callable[[Sequence[Any], Sequence[str]], Any]
 """Takes the vectors of a text's pieces, and the pieces; returns the text's vector."""
 
 
+def attach(error: BaseException, completed: dict[int, Any], pending: list[int]) -> None:
+    """Let an error carry what was done, also one that is not ours: Ctrl-C, or an error of a limiter or a cache."""
+    if isinstance(error, OpenSearchEmbedError):
+        error.completed, error.pending = completed, pending
+    else:
+        vars(error).update(completed=completed, pending=pending)
+
+
 class Stopped(Exception):
     """This batch was not sent, because its job has stopped. Never leaves the client."""
 
@@ -132,17 +140,14 @@ class Job(Generic[StopT]):
         done, total = sum(self._done), len(self._done)
         completed = {self.first + i: self.store.result[i] for i in range(total) if self._done[i]}
         pending = [self.first + i for i in range(total) if not self._done[i]]
-        if isinstance(error, OpenSearchEmbedError):
-            error.completed, error.pending = completed, pending
-        else:  # Ctrl-C, or an error of a limiter or a cache that is not ours
-            vars(error).update(completed=completed, pending=pending)
+        attach(error, completed, pending)
         if total > 1:
             error.add_note(f"{done} of {total} texts have their vector: see .completed and .pending of this error.")
         return error
 
     def _isolates(self, error: InvalidRequest) -> bool:
-        about_texts = error.status in (400, 413, 422) and error.code != "ServiceIdNotExist"
-        return self._on_error != "raise" and about_texts
+        about_texts = error.status in (400, 413, 422) or error.code == "InvalidParameter"
+        return self._on_error != "raise" and about_texts and error.code != "ServiceIdNotExist"
 
     def _divide(self, batch: Batch, error: InvalidRequest) -> None:
         """Send the halves of a refused batch by themselves, until it is known which texts are refused."""

@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Any, overload
 
 from opensearch_embed._calls import Calls
 from opensearch_embed._store import Array, Lists, ListsOrErrors
-from opensearch_embed._stream import Stream, Texts, aarrays, apairs, arrays, pairs
+from opensearch_embed._stream import (
+    Stream,
+    Texts,
+    aarrays,
+    acheck_iterable,
+    apairs,
+    arrays,
+    check_batch,
+    check_iterable,
+    pairs,
+)
 from opensearch_embed.models import InputType
 
 if TYPE_CHECKING:
@@ -93,9 +103,11 @@ class EmbeddingMethods:
             OpenSearchEmbedError: As for `embed`. `completed` and `pending` are about texts that were read, and not
                 yielded yet.
         """
+        check_batch(batch)
+        check_iterable(texts)
         kind = ListsOrErrors if batch is None else Array
-        chunks = Stream(self._calls, texts, input_type, kind, batch, progress).run()
-        return pairs(chunks) if batch is None else arrays(chunks)
+        stream = Stream(self._calls, texts, input_type, kind, progress=progress)
+        return pairs(stream) if batch is None else arrays(stream, batch)
 
     @overload
     def aiter_embed(
@@ -109,6 +121,8 @@ class EmbeddingMethods:
         self, texts: Texts, input_type: InputType = "document", *, batch: int | None = None, progress: bool = False
     ) -> AsyncIterator[Any]:
         """Embed a corpus of any length without blocking the event loop; `texts` may be async. See `iter_embed`."""
+        check_batch(batch)
+        acheck_iterable(texts)
         kind = ListsOrErrors if batch is None else Array
-        chunks = Stream(self._calls, texts, input_type, kind, batch, progress).arun()
-        return apairs(chunks) if batch is None else aarrays(chunks)
+        stream = Stream(self._calls, texts, input_type, kind, progress=progress)
+        return apairs(stream) if batch is None else aarrays(stream, batch)

@@ -4,16 +4,20 @@ While the consumer takes the vectors of one chunk, the next ones are under way. 
 """
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from opensearch_embed._calls import Calls, StoreKind, progress_bar
-from opensearch_embed._job import Job
+from opensearch_embed._job import Job, attach
 from opensearch_embed._plan import check_input_type, check_not_bare
-from opensearch_embed.errors import ConfigurationError, OpenSearchEmbedError
+from opensearch_embed.errors import ConfigurationError, InputError, OpenSearchEmbedError
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST
+
+AHEAD = 2
+"""Chunks that are read and not yet taken, at most: one for the consumer, and one to keep every connection busy."""
 
 Texts = Iterable[str] | AsyncIterable[str]
 
@@ -23,40 +27,32 @@ class Stream:
 
     Args:
         calls: Works off the chunks.
-        texts: The corpus; it is read as the consumer goes on, by one chunk after another.
+        texts: The corpus; it is read as the consumer goes on, one chunk after another.
         input_type: The role of all texts.
         kind: Where the vectors of a chunk are kept.
-        size: Texts in a chunk; as many as keep every connection busy, if not given.
         progress: Show a progress bar.
     """
 
-    def __init__(
-        self, calls: Calls, texts: Texts, input_type: str, kind: StoreKind, size: int | None, progress: bool
-    ) -> None:
-        full = MAX_TEXTS_PER_REQUEST * calls.engine.options.max_concurrency
-        if size is not None and (type(size) is not int or size < 1):
-            raise ConfigurationError(f"batch must be a whole number from 1, not {size!r}: the rows of each array.")
+    def __init__(self, calls: Calls, texts: Texts, input_type: str, kind: StoreKind, *, progress: bool) -> None:
         check_not_bare(texts)
         self._calls = calls
         self._texts = texts
         self._role = check_input_type(input_type)
         self._kind = kind
-        self._size = size or full
-        # One chunk for the consumer, and enough others to keep every connection busy.
-        self._ahead = 1 + -(-full // self._size)
+        # As many as keep every connection busy.
+        self._size = MAX_TEXTS_PER_REQUEST * calls.engine.options.max_concurrency
         self._total = len(texts) if isinstance(texts, Sized) else None
         self._progress = progress
         self._read = 0
 
     def run(self) -> Iterator[tuple[int, Any]]:
         """Yield the index of each chunk's first text, and what its store holds."""
-        assert isinstance(self._texts, Iterable)  # noqa: S101 - the client's signature says so
-        source = iter(self._texts)
+        source = iter(cast("Iterable[str]", self._texts))
         jobs: list[Job[threading.Event]] = []
         with progress_bar(self._total, self._progress) as tick:
             try:
                 while True:
-                    while len(jobs) < self._ahead and (chunk := list(islice(source, self._size))):
+                    while len(jobs) < AHEAD and (chunk := list(islice(source, self._size))):
                         role, composition = self._calls.compose(chunk, self._role, self._advance(chunk))
                         recalled = self._calls.recall(role, composition)
                         jobs.append(self._calls.begin(role, composition, self._kind, threading.Event(), recalled, tick))
@@ -65,97 +61,159 @@ class Stream:
                         return
                     result = self._calls.finish(jobs[0])
                     yield jobs.pop(0).first, result
-            except OpenSearchEmbedError as error:
-                self._halt(jobs)
+            except GeneratorExit:  # the consumer has seen enough
+                _stop(jobs)
+                raise
+            except BaseException as error:
+                _stop(jobs)
+                for job in jobs:
+                    job.settled.wait(self._calls.engine.options.timeout)
                 _carry(error, jobs)
                 raise
-            finally:
-                self._halt(jobs)
 
-    async def arun(self) -> AsyncIterator[tuple[int, Any]]:
+    async def arun(self) -> AsyncGenerator[tuple[int, Any], None]:
         """Yield what `run` yields, without blocking the event loop."""
-        source = _aiter(self._texts)
         jobs: list[Job[asyncio.Event]] = []
         tasks: list[asyncio.Task[None]] = []
-        with progress_bar(self._total, self._progress) as tick:
-            try:
-                while True:
-                    while len(jobs) < self._ahead and (chunk := await _take(source, self._size)):
-                        role, composition = self._calls.compose(chunk, self._role, self._advance(chunk))
-                        recalled = await self._calls.arecall(role, composition)
-                        jobs.append(self._calls.begin(role, composition, self._kind, asyncio.Event(), recalled, tick))
-                        tasks.append(asyncio.create_task(self._calls.awork(jobs[-1])))
-                    if not jobs:
-                        return
-                    await tasks[0]
-                    result = self._calls.outcome(jobs[0])
-                    tasks.pop(0)
-                    yield jobs.pop(0).first, result
-            except OpenSearchEmbedError as error:
-                await _ahalt(jobs, tasks)
-                _carry(error, jobs)
-                raise
-            finally:
-                await _ahalt(jobs, tasks)
+        async with contextlib.aclosing(_aiter(self._texts)) as source:
+            with progress_bar(self._total, self._progress) as tick:
+                try:
+                    while True:
+                        while len(jobs) < AHEAD and (chunk := await _take(source, self._size)):
+                            role, composition = self._calls.compose(chunk, self._role, self._advance(chunk))
+                            recalled = await self._calls.arecall(role, composition)
+                            jobs.append(
+                                self._calls.begin(role, composition, self._kind, asyncio.Event(), recalled, tick)
+                            )
+                            tasks.append(asyncio.create_task(self._calls.awork(jobs[-1])))
+                        if not jobs:
+                            return
+                        await tasks[0]
+                        result = self._calls.outcome(jobs[0])
+                        tasks.pop(0)
+                        yield jobs.pop(0).first, result
+                except Exception as error:
+                    _stop(jobs)
+                    await asyncio.gather(*tasks, return_exceptions=True)
+                    _carry(error, jobs)
+                    raise
+                finally:
+                    _stop(jobs)
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
 
     def _advance(self, chunk: list[str]) -> int:
         """Return the index of a chunk's first text, and count the chunk as read."""
         first, self._read = self._read, self._read + len(chunk)
         return first
 
-    def _halt(self, jobs: list[Job[threading.Event]]) -> None:
-        for job in jobs:
-            job.stop.set()
-        for job in jobs:
-            # What is under way comes to its end, so that no thread works for nobody.
-            job.settled.wait(self._calls.engine.options.timeout)
 
-
-async def _ahalt(jobs: list[Job[asyncio.Event]], tasks: list[asyncio.Task[None]]) -> None:
+def _stop(jobs: Iterable[Job[Any]]) -> None:
     for job in jobs:
         job.stop.set()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _carry(error: OpenSearchEmbedError, jobs: Iterable[Job[Any]]) -> None:
+def _carry(error: BaseException, jobs: Iterable[Job[Any]]) -> None:
     """Put on an error what was received, of all chunks under way, and not yielded yet."""
-    completed, pending = {}, list(error.pending)
+    completed: dict[int, Any] = {}
+    pending = set(getattr(error, "pending", ()))
     for job in jobs:
         part = job.explain(OpenSearchEmbedError())
         completed.update(part.completed)
-        pending += part.pending
-    error.completed, error.pending = completed, sorted(set(pending))
+        pending.update(part.pending)
+    attach(error, completed, sorted(pending))
 
 
-def pairs(chunks: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-    """Yield each vector with the index of its text."""
-    for first, vectors in chunks:
-        yield from enumerate(vectors, first)
+def check_batch(batch: int | None) -> None:
+    """Refuse a number of rows that makes no sense."""
+    if batch is not None and (type(batch) is not int or batch < 1):
+        raise ConfigurationError(f"batch must be a whole number from 1, not {batch!r}: the rows of each array.")
 
 
-async def apairs(chunks: AsyncIterator[tuple[int, Any]]) -> AsyncIterator[tuple[int, Any]]:
-    """Yield each vector with the index of its text."""
-    async for first, vectors in chunks:
-        for pair in enumerate(vectors, first):
-            yield pair
-
-
-def arrays(chunks: Iterator[tuple[int, Any]]) -> Iterator[Any]:
-    """Yield each chunk's array."""
-    for _, rows in chunks:
-        yield rows
-
-
-async def aarrays(chunks: AsyncIterator[tuple[int, Any]]) -> AsyncIterator[Any]:
-    """Yield each chunk's array."""
-    async for _, rows in chunks:
-        yield rows
-
-
-async def _aiter(texts: Texts) -> AsyncIterator[str]:
+def check_iterable(texts: object) -> None:
+    """Refuse what the sync method cannot read, before anything is read."""
     if isinstance(texts, AsyncIterable):
-        async for text in texts:
-            yield text
+        raise InputError("texts is an async iterable: use aiter_embed.")
+    if not isinstance(texts, Iterable):
+        raise InputError(f"texts must be an iterable of str, not {type(texts).__name__}.")
+
+
+def acheck_iterable(texts: object) -> None:
+    """Refuse what the async method cannot read, before anything is read."""
+    if not isinstance(texts, (AsyncIterable, Iterable)):
+        raise InputError(f"texts must be an iterable or async iterable of str, not {type(texts).__name__}.")
+
+
+def pairs(stream: Stream) -> Iterator[tuple[int, Any]]:
+    """Yield each vector with the index of its text."""
+    with contextlib.closing(stream.run()) as chunks:  # type: ignore[type-var]
+        for first, vectors in chunks:
+            yield from enumerate(vectors, first)
+
+
+async def apairs(stream: Stream) -> AsyncIterator[tuple[int, Any]]:
+    """Yield each vector with the index of its text."""
+    async with contextlib.aclosing(stream.arun()) as chunks:
+        async for first, vectors in chunks:
+            for pair in enumerate(vectors, first):
+                yield pair
+
+
+def arrays(stream: Stream, rows: int) -> Iterator[Any]:
+    """Yield arrays of so many rows, the last one shorter."""
+    cut = _Cutter(rows)
+    with contextlib.closing(stream.run()) as chunks:  # type: ignore[type-var]
+        for _, chunk in chunks:
+            yield from cut.add(chunk)
+    yield from cut.rest()
+
+
+async def aarrays(stream: Stream, rows: int) -> AsyncIterator[Any]:
+    """Yield arrays of so many rows, the last one shorter."""
+    cut = _Cutter(rows)
+    async with contextlib.aclosing(stream.arun()) as chunks:
+        async for _, chunk in chunks:
+            for array in cut.add(chunk):
+                yield array
+    for array in cut.rest():
+        yield array
+
+
+class _Cutter:
+    """Cuts the arrays that chunks come in to the length that the consumer wants."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._left: list[Any] = []
+
+    def add(self, chunk: Any) -> Iterator[Any]:
+        """Yield what is complete with this chunk."""
+        import numpy as np
+
+        self._left.append(chunk)
+        have = sum(map(len, self._left))
+        if have >= self._rows:
+            whole = np.concatenate(self._left) if len(self._left) > 1 else chunk
+            end = have - have % self._rows
+            self._left = [whole[end:].copy()] if end < have else []
+            for start in range(0, end, self._rows):
+                yield whole[start : start + self._rows]
+
+    def rest(self) -> Iterator[Any]:
+        """Yield what is left at the end."""
+        import numpy as np
+
+        if self._left:
+            yield np.concatenate(self._left)
+
+
+async def _aiter(texts: Texts) -> AsyncGenerator[str, None]:
+    if isinstance(texts, AsyncIterable):
+        closing = contextlib.aclosing(texts) if isinstance(texts, AsyncGenerator) else contextlib.nullcontext(texts)
+        async with closing as source:
+            async for text in source:
+                yield text
     else:
         for text in texts:
             yield text

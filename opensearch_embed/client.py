@@ -131,12 +131,12 @@ class EmbeddingClient(EmbeddingMethods):
 
     def close(self) -> None:
         """Close threads and connections. A later call opens new ones."""
-        self._engine.runtime.close()
+        self._calls.close()
 
     async def aclose(self) -> None:
         """Close threads, and the connections of threads and of the running event loop."""
         await self._engine.runtime.aclose()
-        self._engine.runtime.close()
+        self._calls.close()
 
     def __enter__(self) -> Self:
         return self

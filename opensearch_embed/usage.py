@@ -11,7 +11,7 @@ class Usage:
     Attributes:
         requests: Requests sent, retries counted.
         retries: How many of them repeated an earlier one.
-        texts: Texts that got their vector from the service; a text that a call repeats is sent once.
+        texts: Texts, or pieces of long ones, that got a vector from the service. What a call repeats is sent once.
         tokens: Tokens, as the service counts them.
         cached: Texts that got their vector from the cache.
         refused: Indices of the texts that the service refused, call after call, with `on_error` other than `"raise"`.

@@ -11,7 +11,10 @@ demo test notebooks: export OPENBLAS_NUM_THREADS = 1
 # Files whose tests reach every line and every branch.
 WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/settings.py,opensearch_embed/_plan.py,opensearch_embed/_wire.py
 
-.PHONY: help demo test lint bench notebooks wheel-check peer clean
+FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 30
+
+.PHONY: help demo test lint bench notebooks wheel-check peer fuzz soak mutation clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -43,8 +46,18 @@ wheel-check: $(VENV)/.pip  ## build the wheel, and try it in a clean venv with e
 peer: $(VENV)/.group-peer  ## install the vendor's SDK and today's plugin: `make test` then runs their tests too
 	@$(BIN)/python -c "import alibabacloud_searchplat20240529, llama_index.embeddings.alibabacloud_aisearch"
 
+fuzz: $(VENV)/.group-fuzz  ## fuzz the decoder for a minute, or FUZZ_SECONDS=
+	@$(BIN)/python fuzz/fuzz_decode.py --seconds $(FUZZ_SECONDS)
+
+soak: $(VENV)/.group-soak  ## mixed load with random faults for half an hour, or SOAK_MINUTES=
+	@$(BIN)/python -m soak --minutes $(SOAK_MINUTES)
+
+mutation: $(VENV)/.group-mutation  ## change the pure modules a thousand times: do the tests see it? See docs/mutation.md
+	@$(BIN)/mutmut run
+	@$(BIN)/mutmut results
+
 clean:  ## remove .venv, caches and reports
-	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) mutants build dist .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what is installed; each file says that a step is done ---

@@ -38,8 +38,7 @@ class LengthRule:
             try:
                 return self._cut(text)
             except InputError as error:
-                error.index = index
-                raise
+                raise InputError(f"texts[{index}]: {error}", index=index) from error
         if self._action == "error":
             raise InputError(
                 f"texts[{index}] has about {self._count(text):,} tokens; {self._model.service_id} reads "

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from os import PathLike, fspath
+from os.path import abspath
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
@@ -17,10 +18,15 @@ def _path_as_text(path: object) -> object:
 FilePath = Annotated[str | None, BeforeValidator(_path_as_text)]
 """The path of a file, kept as text."""
 
+
+def _absolute(cache: object) -> object:
+    return abspath(cache) if isinstance(cache, (str, PathLike)) and fspath(cache) else cache
+
+
 CacheField = Annotated[
-    Any, BeforeValidator(_path_as_text), PlainSerializer(lambda cache: cache if isinstance(cache, str) else None)
+    Any, BeforeValidator(_absolute), PlainSerializer(lambda cache: cache if isinstance(cache, str) else None)
 ]
-"""The path of a cache file, or a cache; an object is not serialised."""
+"""The path of a cache file, made absolute for workers elsewhere; or a cache. An object is not serialised."""
 
 Unserialised = Annotated[Any, Field(exclude=True, repr=False)]
 """An object of the user's own."""

@@ -81,7 +81,7 @@ def test_a_model_whose_limit_is_unknown_takes_any_text(
     with Emulator(models={"mine": 600}, qps=None) as other:
         settings = {"endpoint": other.url, "model": "mine", "dimension": 600, "length_function": words}
         client = make_client(overflow=overflow, **settings)
-        assert call(client.embed, [prose(50_000)]) == [other.vector(prose(50_000), model="mine")]
+        assert call(client.embed, [prose(20_000)]) == [other.vector(prose(20_000), model="mine")]
 
 
 def test_each_model_has_its_own_limit(make: Callable[..., EmbeddingClient], emulator: Emulator) -> None:

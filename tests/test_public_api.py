@@ -32,9 +32,11 @@ PUBLIC = [
     "ResponseError",
     "ServiceUnavailable",
     "Settings",
+    "SqliteCache",
     "TimedOut",
     "TransportError",
     "Usage",
+    "VectorCache",
 ]
 
 # Argument of the client, its default: names, order and defaults of the contract.

@@ -163,7 +163,7 @@ async def apairs(stream: Stream) -> AsyncIterator[tuple[int, Any]]:
 def arrays(stream: Stream, rows: int) -> Iterator[Any]:
     """Yield arrays of so many rows, the last one shorter."""
     cut = _Cutter(rows)
-    with contextlib.closing(stream.run()) as chunks:  # type: ignore[type-var]
+    with cut.kept_on_errors(), contextlib.closing(stream.run()) as chunks:  # type: ignore[type-var]
         for _, chunk in chunks:
             yield from cut.add(chunk)
     yield from cut.rest()
@@ -172,10 +172,11 @@ def arrays(stream: Stream, rows: int) -> Iterator[Any]:
 async def aarrays(stream: Stream, rows: int) -> AsyncIterator[Any]:
     """Yield arrays of so many rows, the last one shorter."""
     cut = _Cutter(rows)
-    async with contextlib.aclosing(stream.arun()) as chunks:
-        async for _, chunk in chunks:
-            for array in cut.add(chunk):
-                yield array
+    with cut.kept_on_errors():
+        async with contextlib.aclosing(stream.arun()) as chunks:
+            async for _, chunk in chunks:
+                for array in cut.add(chunk):
+                    yield array
     for array in cut.rest():
         yield array
 
@@ -186,6 +187,7 @@ class _Cutter:
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._left: list[Any] = []
+        self._yielded = 0
 
     def add(self, chunk: Any) -> Iterator[Any]:
         """Yield what is complete with this chunk."""
@@ -198,7 +200,19 @@ class _Cutter:
             end = have - have % self._rows
             self._left = [whole[end:].copy()] if end < have else []
             for start in range(0, end, self._rows):
+                self._yielded += self._rows
                 yield whole[start : start + self._rows]
+
+    @contextlib.contextmanager
+    def kept_on_errors(self) -> Iterator[None]:
+        """Let an error carry the rows that wait for others to make an array."""
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            waiting = (row for chunk in self._left for row in chunk)
+            completed = dict(enumerate(waiting, self._yielded)) | getattr(error, "completed", {})
+            attach(error, completed, getattr(error, "pending", []))
+            raise
 
     def rest(self) -> Iterator[Any]:
         """Yield what is left at the end."""

@@ -40,7 +40,9 @@ class Options:
         _one_of("overflow", self.overflow, "send", "error", "truncate", "average")
         if self.length_function is not None and not callable(self.length_function):
             raise ConfigurationError("length_function must be a function that takes a text and returns its tokens.")
-        is_store = all(callable(getattr(self.cache, name, None)) for name in ("get_many", "put_many"))
+        is_store = not isinstance(self.cache, type) and all(
+            callable(getattr(self.cache, name, None)) for name in ("get_many", "put_many")
+        )
         if not (self.cache is None or is_store or (isinstance(self.cache, (str, os.PathLike)) and str(self.cache))):
             raise ConfigurationError(
                 "cache must be the path of a file, or an object with get_many and put_many, "

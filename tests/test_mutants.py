@@ -1,0 +1,481 @@
+"""Cases that mutation testing has asked for: what the code does at its borders, and what errors say word by word.
+
+Each was a change of the code that no test saw; docs/mutation.md tells how they are found, and what was left.
+"""
+
+import gzip
+import itertools
+from collections import namedtuple
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from opensearch_embed._compose import Composition, compose
+from opensearch_embed._conceal import chain, concealing, strip
+from opensearch_embed._length import average, surely_fits
+from opensearch_embed._plan import ENVELOPE_BYTES, check_texts, measure, plan
+from opensearch_embed._rate import AdaptiveRate
+from opensearch_embed._refusal import Reply, refusal
+from opensearch_embed._wire import decode_reply, request_path
+from opensearch_embed.errors import ApiError, ConfigurationError, InputError, ResponseError
+from opensearch_embed.models import MAX_BODY_BYTES, MODELS, find_model
+from opensearch_embed.options import LEAST, MOST, Options
+
+# --- _rate ---
+
+
+def told(rate: AdaptiveRate, answers: int, refused: int, *, start: float, end: float) -> list[bool]:
+    """Tell of so many answers, the last of them at `end`, the refused ones first; return what it said to each."""
+    times = [start] * (answers - 1) + [end]
+    return [rate.saw(throttled=number < refused, now=now) for number, now in enumerate(times)]
+
+
+def test_a_rate_starts_where_it_was_set() -> None:
+    """Nothing is known yet, so all that was asked for is let through."""
+    rate = AdaptiveRate(100.0)
+    assert (rate.rate, rate.most) == (100.0, 100.0)
+
+
+def test_a_second_with_refusals_lowers_the_rate_to_what_got_through() -> None:
+    """One refused of ten: nine tenths are left; nothing changes before the second is over."""
+    rate = AdaptiveRate(100.0)
+    assert told(rate, 10, 1, start=5.0, end=6.0) == [False] * 9 + [True]
+    assert rate.rate == 90.0
+
+
+def test_a_window_is_a_second_from_its_first_answer() -> None:
+    """Wherever the clock started, and in the next window again."""
+    rate = AdaptiveRate(100.0)
+    assert not any(told(rate, 50, 25, start=5.0, end=5.99))
+    assert rate.saw(throttled=False, now=6.0)
+    assert rate.rate == 100.0 * 26 / 51
+    assert not any(told(rate, 50, 25, start=6.5, end=7.49))
+    assert rate.saw(throttled=False, now=7.5)
+
+
+def test_few_answers_are_waited_for() -> None:
+    """Nine answers say too little, however long they took; the tenth decides."""
+    rate = AdaptiveRate(100.0)
+    assert not any(told(rate, 9, 9, start=0.0, end=100.0))
+    assert rate.saw(throttled=False, now=100.0)
+    assert rate.rate == 100.0 * 1 / 10
+
+
+def test_a_few_refusals_change_nothing() -> None:
+    """Three of a hundred come by chance, four do not; and what comes by chance ends no climb."""
+    rate = AdaptiveRate(100.0)
+    assert not any(told(rate, 100, 3, start=0.0, end=1.0))
+    assert rate.rate == 100.0
+    assert told(rate, 100, 4, start=2.0, end=3.0)[-1]
+    assert rate.rate == 96.0
+    assert told(rate, 10, 0, start=4.0, end=5.0)[-1]
+    assert not any(told(rate, 100, 3, start=6.0, end=7.0))
+    assert told(rate, 10, 0, start=8.0, end=9.0)[-1]
+    assert rate.rate == pytest.approx(96.0 * 1.01 * 1.02)
+
+
+def test_the_rate_climbs_by_steps_that_double() -> None:
+    """1%, 2%, 4%, 8%, 16%, 16%; then no further than what was set."""
+    rate = AdaptiveRate(100.0)
+    told(rate, 100, 50, start=0.0, end=1.0)
+    expected = 50.0
+    for second, step in enumerate([0.01, 0.02, 0.04, 0.08, 0.16, 0.16], start=1):
+        assert told(rate, 10, 0, start=2.0 * second, end=2.0 * second + 1)[-1]
+        expected *= 1 + step
+        assert rate.rate == pytest.approx(expected)
+    while told(rate, 10, 0, start=20.0, end=21.0)[-1]:
+        pass
+    assert rate.rate == 100.0
+
+
+def test_a_refusal_makes_the_steps_small_again() -> None:
+    """After a climb that went too far, the next one starts slowly."""
+    rate = AdaptiveRate(100.0)
+    told(rate, 100, 50, start=0.0, end=1.0)
+    told(rate, 10, 0, start=2.0, end=3.0)
+    told(rate, 10, 5, start=4.0, end=5.0)
+    before = rate.rate
+    told(rate, 10, 0, start=6.0, end=7.0)
+    assert rate.rate == pytest.approx(before * 1.01)
+
+
+def test_the_rate_is_never_nothing() -> None:
+    """A fiftieth is left, or there would be no answer to learn from."""
+    rate = AdaptiveRate(100.0)
+    assert told(rate, 10, 10, start=0.0, end=1.0)[-1]
+    assert rate.rate == 2.0
+    assert not told(rate, 10, 10, start=2.0, end=3.0)[-1]
+
+
+# --- _compose ---
+
+
+def test_what_is_sent_for_a_call() -> None:
+    """An empty text and a repeated one are not sent, and those after them are."""
+    whole = compose(["a", "", "b", "a", "", "a", "c"], [3, 0, 3, 3, 0, 3, 3])
+    assert whole == Composition(
+        7, ["a", "", "b", "a", "", "a", "c"], [3, 0, 3, 0, 0, 0, 3], copies={0: [3, 5]}, pieces={}, owner={}
+    )
+    assert [whole.texts_of(number) for number in (0, 2, 6)] == [[0, 3, 5], [2], [6]]
+
+
+def test_texts_that_are_shortened() -> None:
+    """Each distinct text is offered once, with its index for the caller; what comes back is sent in its place."""
+    offered = []
+
+    def shorten(text: str, index: int) -> list[str]:
+        offered.append((text, index))
+        return {"long": ["lo"], "longer": ["lon", "ger"]}.get(text, [text])
+
+    texts = ["a", "long", "", "longer", "longer", "b"]
+    whole = compose(texts, [3, 6, 0, 8, 8, 3], shorten, first=100)
+    assert offered == [("a", 100), ("long", 101), ("longer", 103), ("b", 105)]
+    assert whole == Composition(
+        6,
+        ["a", "lo", "", "longer", "longer", "b", "lon", "ger"],
+        [3, 4, 0, 0, 0, 3, 5, 5],
+        copies={3: [4]},
+        pieces={3: range(6, 8)},
+        owner={6: 3, 7: 3},
+        first=100,
+    )
+    assert whole.texts_of(7) == [3, 4]
+
+
+@pytest.mark.parametrize("parts", [["\ud800"], ["a", "\ud800"]])
+def test_a_part_that_cannot_be_sent_is_its_texts_fault(parts: list[str]) -> None:
+    """The error names the text for the caller."""
+    with pytest.raises(InputError) as caught:
+        compose(["a", "b"], [3, 3], lambda text, _: parts if text == "b" else [text], first=40)
+    assert caught.value.index == 41
+
+
+# --- _conceal ---
+
+
+@pytest.mark.parametrize("key", ["OS-plain", "ends in\\", "both ' and \"", "\\\\"])
+@pytest.mark.parametrize("form", [str, lambda key: orjson.dumps(key).decode()[1:-1], lambda key: repr(key)[1:-1]])
+def test_a_key_is_blanked_as_a_whole_in_each_form(key: str, form: Any) -> None:
+    """Nothing of it stays before or after the stars."""
+    assert concealing(key)(f"<{form(key)}>") == "<***>"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("12345678", "12345678"),
+        ('茶 is "tea"', '茶 is \\"tea\\"'),
+        ('茶 is "tea"', '\\u8336 is \\"tea\\"'),
+        ("茶 is tea & water", "茶 is tea &amp; water"),
+    ],
+)
+def test_a_text_is_blanked_as_a_whole_in_each_form(text: str, shown: str) -> None:
+    """As it is, in JSON with and without escapes, and in HTML."""
+    assert concealing("OS-key", [text])(f"<{shown}>, null") == "<[text]>, null"
+
+
+def test_a_text_of_seven_letters_is_let_through() -> None:
+    """Blanking shorter ones would garble every word."""
+    assert concealing("OS-key", ["1234567"])("<1234567>") == "<1234567>"
+
+
+def linked(name: str, **links: Any) -> Exception:
+    """An error with further ones behind it."""
+    error = ValueError(name)
+    for attribute, value in links.items():
+        setattr(error, attribute, value)
+    return error
+
+
+@pytest.mark.parametrize("link", ["__cause__", "__context__", "reason", "certificate_error", "os_error"])
+def test_a_chain_goes_by_every_link(link: str) -> None:
+    """Also where another link was followed before it, and only once where the links make a ring."""
+    last = linked("last")
+    middle = linked("middle", **{link: last})
+    first = linked("first", __cause__=linked("aside"), **({link: middle} if link != "__cause__" else {}))
+    first.args = ("first", middle)
+    last.__cause__ = first
+    found = [error.args[0] for error in itertools.islice(chain(first), 20)]
+    assert sorted(found) == sorted({"first", "middle", "last"} | ({"aside"} if first.__cause__ else set()))
+
+
+Pair = namedtuple("Pair", ["host", "proxy", "proxy_auth", "proxy_headers_hash"])
+
+
+def test_what_stays_of_a_foreign_error() -> None:
+    """Words without secrets, numbers, other errors; no request, no proxy's password."""
+    inner = KeyError("OS-key")
+    error = ValueError("OS-key\nwords", 5, 2.5, None, True, inner, ["OS-key"], b"OS-key")
+    error.told = "my OS-key"  # type: ignore[attr-defined]
+    error.number = 7  # type: ignore[attr-defined]
+    error.request = SimpleNamespace(real_url="http://OS-key", headers={"Authorization": "OS-key"})  # type: ignore[attr-defined]
+    error.place = Pair("host", "http://user:OS-key@proxy", "OS-key", 12)  # type: ignore[attr-defined]
+    strip(error, concealing("OS-key"))
+    assert error.args == ("*** words", 5, 2.5, None, True, inner, None, None)
+    assert inner.args == ("***",)
+    assert vars(error) == {
+        "told": "my ***",
+        "number": 7,
+        "request": SimpleNamespace(real_url="[URL]"),
+        "place": Pair("host", None, None, None),
+    }
+
+
+def test_json_that_cannot_be_read_is_not_kept() -> None:
+    """The error of orjson holds the document, and frames hold all the rest."""
+    with pytest.raises(orjson.JSONDecodeError) as caught:
+        orjson.loads(b'{"key": OS-key}')
+    assert "OS-key" in caught.value.doc
+    strip(caught.value, concealing("OS-key"))
+    assert caught.value.doc == ""
+    assert caught.value.__traceback__ is None
+
+
+# --- _length ---
+
+
+def test_an_average_of_nearly_unit_vectors_is_a_unit_vector() -> None:
+    """Within a thousandth, and not beyond."""
+    near, far = 1 + 0.9e-3, 1 + 1.1e-3
+    assert np.linalg.norm(average([[near, 0.0], [near, 0.0]], [1, 1])) == pytest.approx(1, abs=1e-12)
+    assert np.linalg.norm(average([[2 - near, 0.0], [near, 0.0]], [1, 3])) == pytest.approx(1, abs=1e-12)
+    assert np.linalg.norm(average([[far, 0.0], [far, 0.0]], [1, 1])) == pytest.approx(far, abs=1e-12)
+    assert np.linalg.norm(average([[1.0, 0.0], [far, 0.0]], [1, 1])) == pytest.approx((1 + far) / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize("weights", [[0, 0, 0], [0.0, 0.0, 0.0]])
+def test_an_average_of_what_weighs_nothing(weights: list[float]) -> None:
+    """All count alike, for the direction and for the length."""
+    assert average([[3.0, 0.0], [0.0, 3.0], [6.0, 0.0]], weights) == pytest.approx(
+        (np.array([9.0, 3.0]) / np.sqrt(90) * 4).tolist()
+    )
+
+
+def test_an_average_with_weights_below_one() -> None:
+    """Weights are shares of their sum, whatever that is."""
+    assert average([[2.0, 0.0], [0.0, 2.0]], [0.1, 0.3]) == pytest.approx(average([[2.0, 0.0], [0.0, 2.0]], [1, 3]))
+    assert average([[2.0, 0.0], [0.0, 2.0]], [1, 3]) == pytest.approx((np.array([1, 3]) / np.sqrt(10) * 2).tolist())
+
+
+def test_an_average_of_rows_is_as_exact_as_one_of_lists() -> None:
+    """Rows of float32 are not added up as float32."""
+    rows = np.array([[1 / 3, 2 / 7, 5.0], [1 / 9, 4 / 11, -4.9]], np.float32)
+    assert average(rows, [1, 1]) == average(rows.tolist(), [1, 1])  # type: ignore[arg-type]
+
+
+def test_a_text_that_just_fits_surely_fits() -> None:
+    """Six bytes are at most seven tokens, and two are for the marks."""
+    assert surely_fits("aaaaaa", 9)
+    assert not surely_fits("aaaaaa", 8)
+
+
+# --- _plan, _wire, models ---
+
+
+def test_an_iterator_is_read() -> None:
+    """Once, into a list."""
+    assert check_texts(iter(["a", "b"])) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (5, "texts[41] is not a str but int."),
+        (
+            "\ud800",
+            "texts[41] cannot be encoded as UTF-8: it holds a lone surrogate. "
+            "Mend it with text.encode('utf-8', 'replace').decode().",
+        ),
+        (
+            "",
+            "texts[41] is empty, and the service takes no empty text. Leave it out, or say empty='zero' "
+            "to get a zero vector for it.",
+        ),
+        ("a" * MAX_BODY_BYTES, "texts[41] takes 8,000,002 bytes encoded; a request holds 8,000,000. Split the text."),
+    ],
+)
+def test_what_is_said_of_a_text(text: Any, message: str) -> None:
+    """Word by word, and with its index for the caller."""
+    with pytest.raises(InputError) as caught:
+        measure(["a", text], first=40)
+    assert str(caught.value) == message
+    assert caught.value.index == 41
+
+
+def test_a_second_batch_is_filled_to_the_last_byte() -> None:
+    """As the first is: nothing is left over from that."""
+    room = MAX_BODY_BYTES - ENVELOPE_BYTES
+    batches = list(plan(["a", "b", "c", "d"], [room, room - 11, 10, 1]))
+    assert [batch.indices for batch in batches] == [[0], [1, 2], [3]]
+
+
+ANSWER = b'{"usage": {"token_count": 1}, "result": {"embeddings": [{"index": 0, "embedding": [0.5]}]}}'
+AGAIN = "If this goes on when the pending texts are run again, the fault is the service's or a gateway's."
+
+
+def decoded(reply: Reply) -> Any:
+    """Decode the answer to one text, with a vector of one number."""
+    return decode_reply(reply, expected=1, dimension=1)
+
+
+def test_one_token_is_counted() -> None:
+    """It is the least that a text has."""
+    assert decoded(Reply(200, {}, ANSWER)).tokens == 1
+
+
+def test_vectors_under_a_redirect_are_no_vectors() -> None:
+    """What a proxy sends with 300 is not the service's answer."""
+    with pytest.raises(ApiError) as caught:
+        decoded(Reply(300, {}, ANSWER))
+    assert caught.value.status == 300
+
+
+def test_a_refusal_that_is_compressed_and_damaged_gives_no_reason() -> None:
+    """Its bytes are not shown."""
+    with pytest.raises(ApiError) as caught:
+        decoded(Reply(500, {"content-encoding": "gzip"}, b"damaged"))
+    assert caught.value.message == ""
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "why"),
+    [
+        ({}, b"", "is empty"),
+        ({}, b"{}", "has no array result.embeddings"),
+        ({}, b'{"request_id": "r-1"}', "has no array result.embeddings (request_id r-1)"),
+        (
+            {},
+            ANSWER.replace(b'"index": 0', b'"index": "%s"' % (b"i" * 50)),
+            f"has an index '{'i' * 39} where 0 to 0 belong",
+        ),
+        ({"content-encoding": "b" * 50}, ANSWER, f"is compressed as {'b' * 40}, which was not asked for"),
+        ({"content-encoding": "gzip"}, gzip.compress(ANSWER)[:-1], "is compressed and cut short"),
+    ],
+)
+def test_what_is_said_of_an_unusable_answer(headers: dict[str, str], body: bytes, why: str) -> None:
+    """Word by word."""
+    with pytest.raises(ResponseError) as caught:
+        decoded(Reply(200, headers, body))
+    assert str(caught.value) == f"The service's answer {why}. {AGAIN}"
+
+
+def test_nothing_in_a_path_is_taken_for_a_part_of_it() -> None:
+    """Neither in the workspace nor in the service id."""
+    assert request_path("a/b", "c/d") == "/v3/openapi/workspaces/a%2Fb/text-embedding/c%2Fd"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("other",),
+            f"Unknown model 'other'. Known models: {', '.join(MODELS)}. "
+            "For another one, say how long its vectors are: dimension=...",
+        ),
+        (
+            ("ops-text-embedding-002", 5),
+            "Model 'ops-text-embedding-002' has dimension 1024, not 5. Leave dimension out for a known model.",
+        ),
+        (("other", 0), "dimension must be a whole number from 1, not 0."),
+    ],
+)
+def test_what_is_said_of_a_model(arguments: tuple[Any, ...], message: str) -> None:
+    """Word by word."""
+    with pytest.raises(ConfigurationError) as caught:
+        find_model(*arguments)
+    assert str(caught.value) == message
+
+
+# --- options ---
+
+NUMBER = "must be a number above 0 and up to 1,000,000, not -1"
+WHOLE = "must be a whole number from 1, not 0"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"qps": -1}, f"qps {NUMBER} (requests a second; qps=None means no limit)."),
+        ({"timeout": -1}, f"timeout {NUMBER} (seconds for one request)."),
+        ({"retry_timeout": -1}, f"retry_timeout {NUMBER} (seconds for one batch; retry_timeout=0 means no retries)."),
+        (
+            {"max_concurrency": 0},
+            f"max_concurrency {WHOLE}: use max_concurrency=1 to send one request at a time.",
+        ),
+        ({"max_attempts": 0}, f"max_attempts {WHOLE}: use max_attempts=1 to send once."),
+        (
+            {"limiter": 5},
+            "limiter must be a pyrate_limiter.Limiter, not int. For a plain rate, use qps.",
+        ),
+        ({"cache": 5}, "cache must be the path of a file, or an object with get_many and put_many, not int."),
+        ({"length_function": 5}, "length_function must be a function that takes a text and returns its tokens."),
+        ({"empty": "no"}, "empty must be 'error' or 'zero', not 'no'."),
+    ],
+)
+def test_what_is_said_of_an_option(option: dict[str, Any], message: str) -> None:
+    """Word by word."""
+    with pytest.raises(ConfigurationError) as caught:
+        Options(**option)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["qps", "timeout", "retry_timeout"])
+def test_the_least_and_the_most_are_taken(name: str) -> None:
+    """And nothing beyond."""
+    for value in (LEAST, MOST):
+        Options(**{name: value})  # type: ignore[arg-type]
+    for value in (LEAST / 2, MOST + 1):
+        with pytest.raises(ConfigurationError):
+            Options(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_cache_has_both_methods() -> None:
+    """One that can only read, or only write, is refused."""
+    methods = {"get_many": lambda: None, "put_many": lambda: None}
+    Options(cache=SimpleNamespace(**methods))
+    for name in methods:
+        with pytest.raises(ConfigurationError):
+            Options(cache=SimpleNamespace(**{name: methods[name]}))
+
+
+# --- _refusal ---
+
+LOWER = "Lower qps, share one limiter between processes, or ask for a higher quota."
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "body", "message"),
+    [
+        (
+            429,
+            {"code": "Throttling", "message": ".Slow. down..", "request_id": "r-1"},
+            b"",
+            f"The service said no (HTTP 429, Throttling, request_id r-1): .Slow. down. {LOWER}",
+        ),
+        (429, {"message": "XX"}, b"", f"The service said no (HTTP 429): XX. {LOWER}"),
+        (429, {}, b"", f"The service said no (HTTP 429): it gave no reason. {LOWER}"),
+        (200, {"code": "Odd", "message": "Words."}, b"", "The service said no (HTTP 200, Odd): Words."),
+        (
+            300,
+            {},
+            "Où?".encode("latin-1"),
+            "The service said no (HTTP 300): O\ufffd?. Redirects are not followed, since the key must not travel to "
+            "another host: check the endpoint.",
+        ),
+        (
+            404,
+            {},
+            b"<b>no</b>",
+            "The service said no (HTTP 404): <b>no</b>. The same request would be refused again: check model, "
+            "workspace, endpoint and texts.",
+        ),
+    ],
+)
+def test_what_is_said_of_a_refusal(status: int, content: dict[str, Any], body: bytes, message: str) -> None:
+    """Word by word."""
+    error = refusal(Reply(status, {}, body), content, body)
+    assert isinstance(error, ApiError)
+    assert str(error) == message

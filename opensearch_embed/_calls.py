@@ -49,14 +49,15 @@ class Calls:
             if not self._hand_over(batch, job):
                 self._work(batch, job)
 
-    def finish(self, job: Job[threading.Event]) -> Any:
-        """Wait until a job is over, and return what its store holds."""
+    def finish(self, job: Job[threading.Event], others: Iterable[Job[threading.Event]] = ()) -> Any:
+        """Wait until a job is over, and return what its store holds. An interrupt stops the others of a stream too."""
         try:
             # In slices, since on Windows Ctrl-C does not wake a wait.
             while not job.settled.wait(0.5):
                 pass
         except BaseException as interrupt:
-            job.stop.set()
+            for stopped in (job, *others):
+                stopped.stop.set()
             self.engine.runtime.hang_up()
             job.settled.wait(0.5)
             job.explain(interrupt)

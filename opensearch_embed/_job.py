@@ -133,12 +133,12 @@ class Job(Generic[StopT]):
             raise self.explain(self.error)
         if self.refused and not (self._on_error == "skip" and self.store.shows_refusals):
             raise self.explain(self._refusal())
-        return self.store.result
+        return self.store.result()
 
     def explain(self, error: ErrorT) -> ErrorT:
         """Say on an error what was done before it, and return it."""
         done, total = sum(self._done), len(self._done)
-        completed = {self.first + i: self.store.result[i] for i in range(total) if self._done[i]}
+        completed = {self.first + i: self.store.at(i) for i in range(total) if self._done[i]}
         pending = [self.first + i for i in range(total) if not self._done[i]]
         attach(error, completed, pending)
         if total > 1:
@@ -189,7 +189,7 @@ class Job(Generic[StopT]):
             whole = vector if text is None else self._joined(text, number, vector)
             if whole is not None:
                 texts = [i for i in composition.texts_of(number) if i not in self.refused]
-                self.store.put(texts, [self.store.copy(whole) for _ in texts])
+                self.store.put(texts, [whole] * len(texts))
                 self._mark(texts)
 
     def _joined(self, text: int, number: int, vector: Any) -> Any:

@@ -11,19 +11,13 @@ class Store(Protocol):
     """Vectors of one call by the index of their text.
 
     Attributes:
-        result: What the call returns.
         shows_refusals: Whether the result says which texts were refused, so that no error need be raised.
     """
 
-    result: Any
     shows_refusals: bool
 
     def read(self, vectors: list[list[Any]], /) -> Any:
-        """Check a reply's vectors, and bring them to the form they are kept in."""
-        ...
-
-    def copy(self, vector: Any, /) -> Any:
-        """Return a vector for another text with the same words."""
+        """Check a reply's vectors, and bring them to a form that can be put."""
         ...
 
     def put(self, indices: Sequence[int], vectors: Any) -> None:
@@ -38,33 +32,53 @@ class Store(Protocol):
         """Note that the service refuses these texts."""
         ...
 
+    def at(self, index: int) -> Any:
+        """Return one vector, as the result has it."""
+        ...
+
+    def result(self) -> Any:
+        """Return what the call returns. Nothing is put after that."""
+        ...
+
 
 class Lists:
-    """Vectors as lists of float, which frameworks take."""
+    """Vectors as lists of float, which frameworks take.
+
+    Until the end they are tuples. The garbage collector looks at a tuple of floats once, and at a list each time that
+    it makes its rounds, which stops all threads for a tenth of a second and more when ten thousand vectors are there.
+    """
 
     shows_refusals = False
     read = staticmethod(as_lists)
 
     def __init__(self, count: int, dimension: int) -> None:
         self._dimension = dimension
-        self.result: list[Any] = [[]] * count
-
-    def copy(self, vector: list[float]) -> list[float]:
-        """Return another list, so that changing one text's vector changes no other."""
-        return vector.copy()
+        self._vectors: list[Any] = [()] * count
 
     def put(self, indices: Sequence[int], vectors: Any) -> None:
         """Keep vectors that were read."""
         for index, vector in zip(indices, vectors, strict=True):
-            self.result[index] = vector
+            self._vectors[index] = tuple(vector)
 
     def put_zeros(self, indices: Sequence[int]) -> None:
-        """Give these texts a zero vector, each its own."""
+        """Give these texts a zero vector."""
         for index in indices:
-            self.result[index] = [0.0] * self._dimension
+            self._vectors[index] = (0.0,) * self._dimension
 
     def put_refused(self, indices: Sequence[int], error: ApiError) -> None:
         """Leave no mark: a list of vectors holds vectors alone."""
+
+    def at(self, index: int) -> Any:
+        """Return one vector, as a list of its own."""
+        vector = self._vectors[index]
+        return list(vector) if isinstance(vector, tuple) else vector
+
+    def result(self) -> list[Any]:
+        """Return all vectors, each as a list of its own."""
+        for index in range(len(self._vectors)):
+            # In place, so that no vector is there twice.
+            self._vectors[index] = self.at(index)
+        return self._vectors
 
 
 class ListsOrErrors(Lists):
@@ -75,7 +89,7 @@ class ListsOrErrors(Lists):
     def put_refused(self, indices: Sequence[int], error: ApiError) -> None:
         """Put the error where the vector would be."""
         for index in indices:
-            self.result[index] = error
+            self._vectors[index] = error
 
 
 class Array:
@@ -87,20 +101,24 @@ class Array:
     def __init__(self, count: int, dimension: int) -> None:
         import numpy as np
 
-        self.result = np.empty((count, dimension), np.float32)
-
-    def copy(self, vector: Any) -> Any:
-        """Return the row itself: it is copied when it is put."""
-        return vector
+        self._rows = np.empty((count, dimension), np.float32)
 
     def put(self, indices: Sequence[int], vectors: Any) -> None:
         """Keep vectors that were read."""
-        self.result[indices] = vectors
+        self._rows[indices] = vectors
 
     def put_zeros(self, indices: Sequence[int]) -> None:
         """Give these texts a zero vector."""
-        self.result[indices] = 0.0
+        self._rows[indices] = 0.0
 
     def put_refused(self, indices: Sequence[int], _error: ApiError) -> None:
         """Give these texts a row of NaN."""
-        self.result[indices] = float("nan")
+        self._rows[indices] = float("nan")
+
+    def at(self, index: int) -> Any:
+        """Return one row."""
+        return self._rows[index]
+
+    def result(self) -> Any:
+        """Return the array."""
+        return self._rows

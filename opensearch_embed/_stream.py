@@ -59,16 +59,12 @@ class Stream:
                         self._calls.start(jobs[-1])
                     if not jobs:
                         return
-                    result = self._calls.finish(jobs[0])
+                    result = self._calls.finish(jobs[0], jobs[1:])
                     yield jobs.pop(0).first, result
-            except GeneratorExit:  # the consumer has seen enough
-                _stop(jobs)
-                raise
             except BaseException as error:
-                _stop(jobs)
-                for job in jobs:
-                    job.settled.wait(self._calls.engine.options.timeout)
-                _carry(error, jobs)
+                self._halt(jobs, at_once=not isinstance(error, Exception))
+                if not isinstance(error, GeneratorExit):
+                    _carry(error, jobs)
                 raise
 
     async def arun(self) -> AsyncGenerator[tuple[int, Any], None]:
@@ -102,6 +98,15 @@ class Stream:
                     for task in tasks:
                         task.cancel()
                     await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _halt(self, jobs: list[Job[threading.Event]], *, at_once: bool) -> None:
+        """Send nothing more. What is under way may come to its end, unless the consumer has left, or pressed Ctrl-C."""
+        _stop(jobs)
+        if at_once:
+            # Requests of the client's other calls end too; those are sent again.
+            self._calls.engine.runtime.hang_up()
+        for job in jobs:
+            job.settled.wait(0.5 if at_once else self._calls.engine.options.timeout)
 
     def _advance(self, chunk: list[str]) -> int:
         """Return the index of a chunk's first text, and count the chunk as read."""

@@ -12,8 +12,8 @@ from soak.loads import LOADS, Load
 from soak.server import serving
 from soak.watch import Sample, Watch
 
-HEAD = "| minute | calls | failed, as told | vectors | wrong | RSS MB | objects | files | threads |"
-RULE = "| ---: " * 9 + "|"
+HEAD = "| minute | calls | failed, as told | vectors | wrong | RSS MB | heap MB | blocks | files | threads |"
+RULE = "| ---: " * 10 + "|"
 
 
 def _options() -> argparse.Namespace:
@@ -41,8 +41,13 @@ def _run_load(load: Load, lab: Lab, gate: Gate, chance: random.Random, pause: fl
 def _row(sample: Sample) -> str:
     tally = sample.tally
     counts = [tally.get(name, 0) for name in ("calls", "failed calls", "vectors", "wrong vectors")]
-    figures = [f"{sample.minutes:.1f}", *(f"{count:,}" for count in counts), f"{sample.rss_mb:.1f}"]
-    return f"| {' | '.join([*figures, f'{sample.objects:,}', str(sample.files), str(sample.threads)])} |"
+    figures = [
+        f"{sample.minutes:.1f}",
+        *(f"{count:,}" for count in counts),
+        f"{sample.rss_mb:.1f}",
+        f"{sample.heap_mb:.1f}",
+    ]
+    return f"| {' | '.join([*figures, f'{sample.blocks:,}', str(sample.files), str(sample.threads)])} |"
 
 
 def _judge(watch: Watch, lab: Lab, outcomes: dict[str, int], idle: Sample, closed: Sample) -> bool:

@@ -15,7 +15,7 @@ import pytest
 
 from opensearch_embed._compose import Composition, compose
 from opensearch_embed._conceal import chain, concealing, strip
-from opensearch_embed._length import average, surely_fits
+from opensearch_embed._length import average, split, surely_fits, truncate
 from opensearch_embed._plan import ENVELOPE_BYTES, check_texts, measure, plan
 from opensearch_embed._rate import AdaptiveRate
 from opensearch_embed._refusal import Reply, refusal
@@ -54,6 +54,13 @@ def test_a_window_is_a_second_from_its_first_answer() -> None:
     assert rate.rate == 100.0 * 26 / 51
     assert not any(told(rate, 50, 25, start=6.5, end=7.49))
     assert rate.saw(throttled=False, now=7.5)
+
+
+def test_a_window_starts_with_its_first_answer_alone() -> None:
+    """Not with the second, which may come much later."""
+    rate = AdaptiveRate(100.0)
+    assert not rate.saw(throttled=True, now=5.0)
+    assert told(rate, 9, 0, start=5.5, end=6.0)[-1]
 
 
 def test_few_answers_are_waited_for() -> None:
@@ -272,6 +279,58 @@ def test_a_text_that_just_fits_surely_fits() -> None:
     assert not surely_fits("aaaaaa", 8)
 
 
+def test_a_text_is_cut_as_late_as_fits() -> None:
+    """To the character, where it has no better place, and however its tokens are spread."""
+
+    def count(text: str) -> int:
+        return len(text) + 2 * text.count("b")
+
+    for length in range(1, 40):
+        text = "a" * length + "b" * 40
+        for limit in range(3, 90, 4):
+            cut = truncate(text, limit, count)
+            assert count(cut) <= limit < count(text[: len(cut) + 1])
+
+
+def test_white_space_at_the_end_is_no_piece() -> None:
+    """As much of it as fits goes with the last words."""
+    assert split("aa bb  ", 6, len) == ["aa bb "]
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "pieces"),
+    [
+        ("aaaa " + "b" * 12, 10, ["aaaa bbbbb", "bbbbbbb"]),
+        ("aaaaa " + "b" * 12, 10, ["aaaaa", " bbbbbbbbb", "bbb"]),
+        ("a" * 20 + "bb\n\n" + "b" * 30, 20, ["a" * 20, "bb\n\n" + "b" * 16, "b" * 14]),
+    ],
+)
+def test_a_piece_is_not_cut_far_before_its_end(text: str, limit: int, pieces: list[str]) -> None:
+    """A boundary in the first half of a piece, wherever that starts, is none to cut at."""
+    assert split(text, limit, len) == pieces
+
+
+def test_a_better_cut_must_fit_too() -> None:
+    """A counter may find more tokens in less text."""
+
+    def count(text: str) -> int:
+        return 99 if text.endswith(".") else len(text)
+
+    assert truncate("aaa aaa. bbb bbb", 10, count) == "aaa aaa. b"
+
+
+def test_a_better_cut_may_fill_the_limit() -> None:
+    """Where white space counts nothing, the word before it counts as much as the longest prefix."""
+    assert truncate("a" * 12 + "  bbbb", 12, lambda text: len(text.replace(" ", ""))) == "a" * 12
+
+
+@pytest.mark.parametrize("tone", ["\U0001f3fb", "\U0001f3fd", "\U0001f3ff"])
+def test_no_skin_tone_is_cut_off(tone: str) -> None:
+    """From the lightest to the darkest; also where the emoji counts nothing, so that what is left fills the limit."""
+    assert truncate(f"a👍{tone}", 2, len) == "a"
+    assert truncate(f"a👍{tone}", 1, lambda text: text.count("a") + text.count(tone)) == "a"
+
+
 # --- _plan, _wire, models ---
 
 
@@ -352,7 +411,7 @@ def test_a_refusal_that_is_compressed_and_damaged_gives_no_reason() -> None:
             f"has an index '{'i' * 39} where 0 to 0 belong",
         ),
         ({"content-encoding": "b" * 50}, ANSWER, f"is compressed as {'b' * 40}, which was not asked for"),
-        ({"content-encoding": "gzip"}, gzip.compress(ANSWER)[:-1], "is compressed and cut short"),
+        ({"content-encoding": "gzip"}, gzip.compress(ANSWER, mtime=0)[:-1], "is compressed and cut short"),
     ],
 )
 def test_what_is_said_of_an_unusable_answer(headers: dict[str, str], body: bytes, why: str) -> None:

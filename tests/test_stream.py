@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import math
+import sys
 import threading
 import time
 import weakref
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from interfaces import settings_for
 from servers import DIMENSION, Action, Connection, RawRequest, RawServer, hang, honest, refuse, vector
+from test_lifecycle import interrupt
 
 from opensearch_embed import (
     AuthenticationError,
@@ -399,12 +401,12 @@ def test_a_stream_that_was_never_read_can_be_left(way: Way) -> None:
 
 
 def test_leaving_does_not_wait_for_a_hanging_request(way: Way) -> None:
-    """An early end comes at once, though requests ahead are not answered yet; the client works on."""
+    """An early end comes at once, though requests are under way; if they fail, they are not tried again."""
     released = threading.Event()
 
     def slow(connection: Connection, request: RawRequest) -> None:
         released.wait(20)
-        honest(connection, request)
+        refuse(500, "InternalServerError", Retry_After="0")(connection, request)
 
     with RawServer(default=after(CHUNK, slow)) as server, client_of(server) as client:
         stream = way.iterate(client, texts_of(1000))
@@ -415,7 +417,7 @@ def test_leaving_does_not_wait_for_a_hanging_request(way: Way) -> None:
         assert time.monotonic() - start < PROMPT
         released.set()
         assert way.embed(client, ["text 0"]) == vectors_of(["text 0"])
-        assert len(server.requests) <= 5
+        assert len(server.requests) == 5
 
 
 async def test_an_async_stream_that_is_closed_leaves_no_task() -> None:
@@ -458,6 +460,47 @@ async def test_an_async_stream_that_is_cancelled_ends_at_once() -> None:
             assert taken == list(range(CHUNK))
             assert asyncio.all_tasks() == {asyncio.current_task()}
             assert await client.aembed(["text 0"]) == vectors_of(["text 0"])
+
+
+INTERRUPTED = {
+    "waiting": """
+        try:
+            for index, _ in client.iter_embed(many):
+                pass
+        except KeyboardInterrupt as error:
+            if sorted([*error.completed, *error.pending]) == list(range(index + 1, 3 * 128)):
+                print("stopped")
+    """,
+    "reading": """
+        import time
+        def read():
+            yield from many[:256]
+            time.sleep(60)
+        try:
+            for _ in client.iter_embed(read()):
+                pass
+        except KeyboardInterrupt:
+            print("stopped")
+    """,
+    "consuming": """
+        import time
+        try:
+            for index, _ in client.iter_embed(many):
+                if index == 127:
+                    time.sleep(60)
+        except KeyboardInterrupt:
+            print("stopped")
+    """,
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process there cannot be sent Ctrl-C alone")
+@pytest.mark.parametrize(("moment", "requests"), [("waiting", 11), ("reading", 8), ("consuming", 8)])
+def test_ctrl_c_stops_a_stream(moment: str, requests: int) -> None:
+    """Ctrl-C ends a stream and its process at once, whoever is working, though requests hang."""
+    # The client there has four connections, so a chunk is 128 texts: the last request of the second one hangs.
+    server = RawServer(default=after(224, hang))
+    assert interrupt(server, INTERRUPTED[moment], requests=requests) == ("stopped\n", "")
 
 
 # --- what is refused at once ---

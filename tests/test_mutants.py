@@ -37,6 +37,8 @@ def test_a_rate_starts_where_it_was_set() -> None:
     """Nothing is known yet, so all that was asked for is let through."""
     rate = AdaptiveRate(100.0)
     assert (rate.rate, rate.most) == (100.0, 100.0)
+    assert not told(rate, 10, 0, start=0.0, end=1.0)[-1]
+    assert rate.rate == 100.0
 
 
 def test_a_second_with_refusals_lowers_the_rate_to_what_got_through() -> None:

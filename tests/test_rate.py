@@ -1,0 +1,68 @@
+"""The rate that adapts: it falls to what gets through, stays where it was by chance, and finds its way back."""
+
+import itertools
+
+import pytest
+
+from opensearch_embed._rate import FIRST_STEP, LAST_STEP, LOWEST_SHARE, AdaptiveRate
+
+
+def second(rate: AdaptiveRate, start: float, granted: int, refused: int) -> bool:
+    """Let the rate see a second's answers, evenly spread; tell whether it changed."""
+    answers = [False] * granted + [True] * refused
+    changes = [rate.saw(throttled, start + i / (len(answers) - 1)) for i, throttled in enumerate(answers)]
+    return any(changes)
+
+
+def test_it_falls_to_the_share_that_got_through() -> None:
+    """Half refused halves the rate."""
+    rate = AdaptiveRate(50)
+    assert second(rate, 100.0, 25, 25)
+    assert rate.rate == 25
+
+
+def test_chance_changes_nothing() -> None:
+    """One refusal in fifty leaves the rate where it is."""
+    rate = AdaptiveRate(50)
+    assert not second(rate, 0.0, 49, 1)
+    assert rate.rate == 50
+
+
+def test_it_climbs_back_by_steps_that_double() -> None:
+    """Each clean second raises it by a larger step, up to the configured rate and no further."""
+    rate = AdaptiveRate(50)
+    second(rate, 0.0, 25, 25)
+    seen = [rate.rate]
+    for number in range(1, 20):
+        second(rate, number * 2.0, 50, 0)
+        seen.append(rate.rate)
+    growth = [later / earlier - 1 for earlier, later in itertools.pairwise(seen)]
+    assert growth[:5] == pytest.approx([FIRST_STEP, 0.02, 0.04, 0.08, LAST_STEP])
+    assert max(growth) == pytest.approx(LAST_STEP)
+    assert seen[-1] == 50
+
+
+def test_a_refusal_makes_the_steps_small_again() -> None:
+    """After a second with refusals, the next clean one raises the rate by the first step."""
+    rate = AdaptiveRate(50)
+    for number, (granted, refused) in enumerate([(25, 25), (50, 0), (50, 0), (25, 25)]):
+        second(rate, number * 2.0, granted, refused)
+    before = rate.rate
+    second(rate, 20.0, 50, 0)
+    assert rate.rate == pytest.approx(before * (1 + FIRST_STEP))
+
+
+def test_it_never_stops_asking() -> None:
+    """With everything refused it keeps a fiftieth of the rate, to learn when the service lets through again."""
+    rate = AdaptiveRate(50)
+    second(rate, 0.0, 0, 50)
+    assert rate.rate == 50 * LOWEST_SHARE
+
+
+@pytest.mark.parametrize("span", [0.5, 10.0])
+def test_few_answers_say_nothing(span: float) -> None:
+    """Less than a second, or fewer than ten answers, is no reason to change."""
+    rate = AdaptiveRate(50)
+    count = 9 if span > 1 else 50
+    assert not any(rate.saw(True, i * span / count) for i in range(count))
+    assert rate.rate == 50

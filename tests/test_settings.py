@@ -422,3 +422,17 @@ def test_a_secret_equals_its_like_alone() -> None:
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
     assert hash(resolve()) == hash(resolve())
+
+
+def test_allow_http_is_true_or_false() -> None:
+    """A word such as "no" would count as true, so it is refused."""
+    with pytest.raises(ConfigurationError, match="allow_http"):
+        resolve(endpoint="http://a.example", allow_http="no")
+
+
+@pytest.mark.parametrize("name", ["workspace", "model"])
+@pytest.mark.parametrize("dots", [".", ".."])
+def test_dots_are_no_name(name: str, dots: str) -> None:
+    """In a URL they mean another path."""
+    with pytest.raises(ConfigurationError, match=name):
+        resolve(**{name: dots, "dimension": 8 if name == "model" else None})

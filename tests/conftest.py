@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,10 @@ import pytest
 
 from opensearch_embed import EmbeddingClient
 from opensearch_embed.emulator import Emulator
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background deaf to Ctrl-C, and so would be the processes that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FOREIGN_VARIABLES = (
     *(f"OPENSEARCH_{name}" for name in ("API_KEY", "ENDPOINT", "WORKSPACE", "MODEL")),

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from opensearch_embed._compose import Composition, compose
 from opensearch_embed._engine import Engine
@@ -20,7 +20,8 @@ from opensearch_embed._store import Store
 from opensearch_embed.errors import InputError
 from opensearch_embed.models import InputType
 
-StoreKind = Callable[[int, int], Store]
+ResultT = TypeVar("ResultT")
+StoreKind = Callable[[int, int], Store[ResultT]]
 Progress = Callable[[int], Any] | None
 
 
@@ -33,13 +34,14 @@ class Calls:
         self._rule = LengthRule.of(engine.settings.model, engine.options)
         self._memory = Memory.of(engine.settings, engine.options)
 
-    def run(self, texts: Iterable[str], input_type: str, kind: StoreKind, progress: bool) -> Any:
+    def run(self, texts: Iterable[str], input_type: str, kind: StoreKind[ResultT], progress: bool) -> ResultT:
         """Work a call off on worker threads, and return what its store holds."""
         role, composition = self.compose(texts, input_type)
         with progress_bar(composition.count, progress) as tick:
             job = self.begin(role, composition, kind, threading.Event(), self.recall(role, composition), tick)
             self.start(job)
-            return self.finish(job)
+            result: ResultT = self.finish(job)
+            return result
 
     def start(self, job: Job[threading.Event]) -> None:
         """Give the first batches of a job to workers."""
@@ -85,14 +87,15 @@ class Calls:
             if batch is not None and self._hand_over(batch, job):
                 return
 
-    async def arun(self, texts: Iterable[str], input_type: str, kind: StoreKind, progress: bool) -> Any:
+    async def arun(self, texts: Iterable[str], input_type: str, kind: StoreKind[ResultT], progress: bool) -> ResultT:
         """Work a call off in tasks of the running event loop, and return what its store holds."""
         role, composition = self.compose(texts, input_type)
         recalled = await self.arecall(role, composition)
         with progress_bar(composition.count, progress) as tick:
             job = self.begin(role, composition, kind, asyncio.Event(), recalled, tick)
             await self.awork(job)
-            return self.outcome(job)
+            result: ResultT = self.outcome(job)
+            return result
 
     async def awork(self, job: Job[asyncio.Event]) -> None:
         """Work on a job until it is over."""
@@ -159,7 +162,7 @@ class Calls:
         self,
         role: InputType,
         composition: Composition,
-        kind: StoreKind,
+        kind: StoreKind[Any],
         stop: StopT,
         recalled: dict[int, list[float]],
         tick: Progress,

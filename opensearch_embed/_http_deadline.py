@@ -100,6 +100,20 @@ class LiveConnections:
 
         class Noted(HTTPConnection):
             response_class = _Response
+            _head: bytes | None = None
+
+            def endheaders(self, *args: Any, **kwargs: Any) -> None:
+                self._head = b""
+                super().endheaders(*args, **kwargs)
+
+            def send(self, data: Any) -> None:
+                # Head and body leave together. Between two system calls another thread may hold the interpreter for
+                # long, and the service would get the request later than its turn.
+                if self._head == b"":
+                    self._head = data
+                else:
+                    head, self._head = self._head, None
+                    super().send(head + data if head else data)
 
             def _new_conn(self) -> socket.socket:
                 sock = super()._new_conn()

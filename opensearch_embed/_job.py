@@ -50,7 +50,7 @@ class Job(Generic[StopT]):
         blank: Sequence[int],
         *,
         input_type: InputType,
-        store: Store,
+        store: Store[Any],
         stop: StopT,
         on_progress: Callable[[int], Any] | None = None,
         on_error: OnError = "raise",
@@ -189,7 +189,8 @@ class Job(Generic[StopT]):
             whole = vector if text is None else self._joined(text, number, vector)
             if whole is not None:
                 texts = [i for i in composition.texts_of(number) if i not in self.refused]
-                self.store.put(texts, [whole] * len(texts))
+                # Sliced, so that each text has a list of its own.
+                self.store.put(texts, [whole[:] for _ in texts])
                 self._mark(texts)
 
     def _joined(self, text: int, number: int, vector: Any) -> Any:

@@ -19,9 +19,7 @@ from opensearch_embed._stream import (
 from opensearch_embed.models import InputType
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    Rows = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+    from opensearch_embed._store import Rows
 
 
 class EmbeddingMethods:
@@ -47,25 +45,25 @@ class EmbeddingMethods:
             OpenSearchEmbedError: The first error that trying again could not mend. Its `completed` holds the vectors
                 that were received, by index; its `pending` the indices of the other texts.
         """
-        return self._calls.run(texts, input_type, Lists, progress)  # type: ignore[no-any-return]
+        return self._calls.run(texts, input_type, Lists, progress)
 
     async def aembed(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
     ) -> list[list[float]]:
         """Embed texts without blocking the event loop. See `embed`."""
-        return await self._calls.arun(texts, input_type, Lists, progress)  # type: ignore[no-any-return]
+        return await self._calls.arun(texts, input_type, Lists, progress)
 
     def embed_array(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
     ) -> "Rows":
         """Embed texts into one float32 array of shape (number of texts, `dimension`). See `embed`."""
-        return self._calls.run(texts, input_type, Array, progress)  # type: ignore[no-any-return]
+        return self._calls.run(texts, input_type, Array, progress)
 
     async def aembed_array(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
     ) -> "Rows":
         """Embed texts into one float32 array, without blocking the event loop. See `embed_array`."""
-        return await self._calls.arun(texts, input_type, Array, progress)  # type: ignore[no-any-return]
+        return await self._calls.arun(texts, input_type, Array, progress)
 
     @overload
     def iter_embed(

@@ -3,7 +3,8 @@
 import os
 import threading
 
-from opensearch_embed._pace import Pace, Schedule, Unlimited, UserLimiter
+from opensearch_embed._pace import Pace, Unlimited, UserLimiter
+from opensearch_embed._schedule import Schedule
 from opensearch_embed.options import Options
 from opensearch_embed.settings import Settings
 

@@ -1,13 +1,20 @@
 """Where the vectors of one call are kept: as lists of float, or as the rows of one float32 array."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from opensearch_embed._numbers import as_array, as_lists
 from opensearch_embed.errors import ApiError
 
+if TYPE_CHECKING:
+    import numpy as np
 
-class Store(Protocol):
+    Rows = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+
+class Store(Protocol[ResultT_co]):
     """Vectors of one call by the index of their text.
 
     Attributes:
@@ -36,48 +43,40 @@ class Store(Protocol):
         """Return one vector, as the result has it."""
         ...
 
-    def result(self) -> Any:
+    def result(self) -> ResultT_co:
         """Return what the call returns. Nothing is put after that."""
         ...
 
 
 class Lists:
-    """Vectors as lists of float, which frameworks take.
-
-    Until the end they are tuples. The garbage collector looks at a tuple of floats once, and at a list each time that
-    it makes its rounds, which stops all threads for a tenth of a second and more when ten thousand vectors are there.
-    """
+    """Vectors as lists of float, which frameworks take."""
 
     shows_refusals = False
     read = staticmethod(as_lists)
 
     def __init__(self, count: int, dimension: int) -> None:
         self._dimension = dimension
-        self._vectors: list[Any] = [()] * count
+        self._vectors: list[Any] = [None] * count
 
     def put(self, indices: Sequence[int], vectors: Any) -> None:
         """Keep vectors that were read."""
         for index, vector in zip(indices, vectors, strict=True):
-            self._vectors[index] = tuple(vector)
+            self._vectors[index] = vector
 
     def put_zeros(self, indices: Sequence[int]) -> None:
         """Give these texts a zero vector."""
         for index in indices:
-            self._vectors[index] = (0.0,) * self._dimension
+            self._vectors[index] = [0.0] * self._dimension
 
     def put_refused(self, indices: Sequence[int], error: ApiError) -> None:
         """Leave no mark: a list of vectors holds vectors alone."""
 
     def at(self, index: int) -> Any:
-        """Return one vector, as a list of its own."""
-        vector = self._vectors[index]
-        return list(vector) if isinstance(vector, tuple) else vector
+        """Return one vector."""
+        return self._vectors[index]
 
     def result(self) -> list[Any]:
-        """Return all vectors, each as a list of its own."""
-        for index in range(len(self._vectors)):
-            # In place, so that no vector is there twice.
-            self._vectors[index] = self.at(index)
+        """Return all vectors."""
         return self._vectors
 
 
@@ -119,6 +118,6 @@ class Array:
         """Return one row."""
         return self._rows[index]
 
-    def result(self) -> Any:
+    def result(self) -> "Rows":
         """Return the array."""
         return self._rows

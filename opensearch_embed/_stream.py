@@ -33,7 +33,7 @@ class Stream:
         progress: Show a progress bar.
     """
 
-    def __init__(self, calls: Calls, texts: Texts, input_type: str, kind: StoreKind, *, progress: bool) -> None:
+    def __init__(self, calls: Calls, texts: Texts, input_type: str, kind: StoreKind[Any], *, progress: bool) -> None:
         check_not_bare(texts)
         self._calls = calls
         self._texts = texts

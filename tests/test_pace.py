@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pyrate_limiter import InMemoryBucket, Limiter, Rate
 
-from opensearch_embed._pace import Pace, Schedule, Unlimited, UserLimiter
+from opensearch_embed._pace import Pace, Unlimited, UserLimiter
+from opensearch_embed._schedule import Schedule
 from opensearch_embed._shared import pace_for
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.options import Options

@@ -193,7 +193,7 @@ def memory(lab: Lab, plan: Plan) -> list[Row]:
     table = Table(lab)
     texts = 10_000 if plan.quick else 100_000
     for _ in range(plan.rounds):
-        for side in ("embed_array", "aembed_array"):
+        for side in ("embed_array", "aembed_array", "iter_embed"):
             table.measure({"side": side, "texts": texts}, partial(_figures, texts=texts), lab.job(side, texts))
     return table.rows()
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Literal, Self, TypeVar
 
-from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.callbacks.base import CallbackManager
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
+from llama_index_opensearch_embed._ahead import sent_ahead, taken_ahead
 from llama_index_opensearch_embed._cache import COLLECTION, CachedBatch, searching, view_for
 from opensearch_embed import EmbeddingClient, OpenSearchEmbedError, Usage
 from opensearch_embed.pydantic_support import CacheField, FilePath, Unserialised, configuration_error
@@ -136,7 +137,8 @@ class OpenSearchEmbedding(BaseEmbedding):
             OpenSearchEmbedError: The first error that trying again could not mend. Its `completed` and `pending` count
                 in the batch; batches before this one are the framework's, and lost with its list.
         """
-        return self._client.embed(texts, "document")
+        vectors = taken_ahead(self, texts)
+        return self._client.embed(texts, "document") if vectors is None else vectors
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         """Embed one batch of texts that are to be found. See `_get_text_embeddings`."""
@@ -169,6 +171,20 @@ class OpenSearchEmbedding(BaseEmbedding):
         """Embed a text that searches, or take its vector from the cache of queries."""
         with searching():
             return await super().aget_query_embedding(query)
+
+    @_inside_the_span_of(BaseEmbedding.get_text_embedding_batch)
+    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
+        """Embed texts that are to be found, in batches of `embed_batch_size`.
+
+        The requests of the next batch are sent while one is finished, unless the framework's own cache or rate limiter
+        decides what is asked for, and when.
+        """
+        if self.embeddings_cache is not None or self.rate_limiter is not None:
+            return super().get_text_embedding_batch(texts, show_progress, **kwargs)
+        size = self.embed_batch_size
+        batches = [list(texts[start : start + size]) for start in range(0, len(texts), size)]
+        with sent_ahead(self, batches, self._client.embed_lists(batches)):
+            return super().get_text_embedding_batch(texts, show_progress, **kwargs)
 
     def _get_text_embeddings_cached(self, texts: list[str]) -> list[list[float]]:
         """Embed what the cache does not hold. The framework's own would let errors count in what is missing."""
@@ -209,8 +225,7 @@ class OpenSearchEmbedding(BaseEmbedding):
         # All fields, not those that were given alone: a copy must not depend on the environment of its own time.
         settings = {name: getattr(self, name) for name in type(self).model_fields} | dict(update or {})
         if update and "dimension" not in update and settings["model_name"] != self.model_name:
-            # It was the old model's.
-            del settings["dimension"]
+            del settings["dimension"]  # it was the old model's
         return type(self)(**settings)
 
     def __copy__(self) -> Self:

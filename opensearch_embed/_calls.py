@@ -6,7 +6,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from opensearch_embed._compose import Composition, compose
@@ -59,12 +59,22 @@ class Calls:
                 pass
         except BaseException as interrupt:
             for stopped in (job, *others):
-                stopped.stop.set()
+                stopped.halt()
             self.engine.runtime.hang_up()
             job.settled.wait(0.5)
             job.explain(interrupt)
             raise
         return self.outcome(job)
+
+    def halt(self, jobs: Sequence[Job[threading.Event]], *, at_once: bool) -> None:
+        """Send nothing more. What is under way may come to its end, unless the consumer has left, or pressed Ctrl-C."""
+        for job in jobs:
+            job.halt()
+        if jobs and at_once:
+            # Requests of the client's other calls end too; those are sent again.
+            self.engine.runtime.hang_up()
+        for job in jobs:
+            job.settled.wait(0.5 if at_once else self._options.timeout)
 
     def _hand_over(self, batch: Batch, job: Job[threading.Event]) -> bool:
         """Give a batch to a worker, if there are workers still: not when the interpreter is shutting down."""

@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from opensearch_embed._compose import Composition
 from opensearch_embed._plan import Batch
+from opensearch_embed._refusal import named
 from opensearch_embed._store import Store
 from opensearch_embed.errors import ApiError, InvalidRequest, OpenSearchEmbedError
 from opensearch_embed.models import InputType
@@ -63,6 +64,7 @@ class Job(Generic[StopT]):
         self.settled = threading.Event()
         self.error: BaseException | None = None
         self.refused: dict[int, ApiError] = {}
+        self._successor: Job[StopT] | None = None
         self._batches = deque(batches)
         self._under_way = 0
         self._lock = threading.Lock()
@@ -117,11 +119,23 @@ class Job(Generic[StopT]):
                     error.indices = self._for_the_caller(
                         {text for number in batch.indices for text in self._composition.texts_of(number)}
                     )
-                    error.args = (f"{error.args[0]} The request held {_named(error.indices)}.",)
+                    error.args = (f"{error.args[0]} The request held {named(error.indices)}.",)
                 self._stop_for(error)
             else:
-                self.stop.set()
+                self._halt()
             self._end_one()
+
+    def halt(self) -> None:
+        """Send nothing more, of this job and of those after it."""
+        with self._lock:
+            self._halt()
+
+    def precede(self, successor: "Job[StopT]") -> None:
+        """Let another job be halted with this one, since nobody will take its vectors then."""
+        with self._lock:
+            self._successor = successor
+            if self.stop.is_set():
+                successor.halt()
 
     def outcome(self) -> Any:
         """Return the result; or raise the error, with all that was done.
@@ -165,7 +179,7 @@ class Job(Generic[StopT]):
         first = next(iter(self.refused.values()))
         indices = self._for_the_caller(self.refused)
         error = InvalidRequest(
-            f"The service refuses {len(indices)} of {len(self._done)} texts: {_named(indices)}. The first: {first}",
+            f"The service refuses {len(indices)} of {len(self._done)} texts: {named(indices)}. The first: {first}",
             status=first.status,
             code=first.code,
             message=first.message,
@@ -215,7 +229,14 @@ class Job(Generic[StopT]):
     def _stop_for(self, error: BaseException) -> None:
         if self.error is None:
             self.error = error
+        self._halt()
+
+    def _halt(self) -> None:
         self.stop.set()
+        if not self._under_way:
+            self.settled.set()
+        if self._successor is not None:
+            self._successor.halt()
 
     def _end_one(self) -> None:
         self._under_way -= 1
@@ -223,8 +244,7 @@ class Job(Generic[StopT]):
             self.settled.set()
 
 
-def _named(indices: Sequence[int]) -> str:
-    if len(indices) > 2 and indices[-1] - indices[0] == len(indices) - 1:
-        return f"texts[{indices[0]}] to texts[{indices[-1]}]"
-    shown = [f"texts[{index}]" for index in indices[:10]]
-    return ", ".join(shown) + (f" and {len(indices) - 10} more" if len(indices) > 10 else "")
+def follow(jobs: Sequence[Job[StopT]]) -> None:
+    """Let the last of some jobs, if it is not alone, be halted with the one before it."""
+    if len(jobs) > 1:
+        jobs[-2].precede(jobs[-1])

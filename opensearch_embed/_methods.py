@@ -1,9 +1,10 @@
-"""The six methods that embed. How a call is worked off is the concern of `_calls` and `_stream`."""
+"""The methods that embed. How a call is worked off is the concern of `_calls`, `_series` and `_stream`."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 from opensearch_embed._calls import Calls
+from opensearch_embed._series import series
 from opensearch_embed._store import Array, Lists, ListsOrErrors
 from opensearch_embed._stream import (
     Stream,
@@ -64,6 +65,22 @@ class EmbeddingMethods:
     ) -> "Rows":
         """Embed texts into one float32 array, without blocking the event loop. See `embed_array`."""
         return await self._calls.arun(texts, input_type, Array, progress)
+
+    def embed_lists(
+        self, lists: Iterable[Iterable[str]], input_type: InputType = "document"
+    ) -> Generator[list[list[float]], None, None]:
+        """Embed several lists of texts, each as `embed` would, the next one under way while one is finished.
+
+        For a caller that needs the vectors of one list after another; `embed` of all texts at once is as fast.
+
+        Yields:
+            The vectors of each list.
+
+        Raises:
+            OpenSearchEmbedError: As `embed` of that list, in its turn. What was received of the next list is lost then,
+                unless there is a `cache`.
+        """
+        return series(self._calls, lists, input_type)
 
     @overload
     def iter_embed(

@@ -7,7 +7,7 @@ import datetime
 import email.utils
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,3 +130,11 @@ def retry_after(reply: Reply) -> float | None:
 def as_text(value: Any, conceal: Conceal) -> str | None:
     """Return a scalar from outside as text, fit to be shown."""
     return None if value is None or isinstance(value, (dict, list)) else excerpt(str(value), conceal)
+
+
+def named(indices: Sequence[int]) -> str:
+    """Name texts by their indices, in words for an error."""
+    if len(indices) > 2 and indices[-1] - indices[0] == len(indices) - 1:
+        return f"texts[{indices[0]}] to texts[{indices[-1]}]"
+    shown = [f"texts[{index}]" for index in indices[:10]]
+    return ", ".join(shown) + (f" and {len(indices) - 10} more" if len(indices) > 10 else "")

@@ -90,7 +90,10 @@ class Attempts(Generic[StopT]):
         self._failures += not throttled
         too_often = not throttled and self._failures >= self._policy.max_attempts
         too_late = time.monotonic() + state.upcoming_sleep >= self._deadline
-        return too_often or too_late or self._stop.is_set()
+        over = too_often or too_late or self._stop.is_set()
+        if over and self._error is not None and state.attempt_number > 1:
+            self._error.add_note(f"Sent {state.attempt_number} times in {state.seconds_since_start or 0:.1f} seconds.")
+        return over
 
     def _wait(self: "Attempts[threading.Event]", seconds: float) -> None:
         self._stop.wait(seconds)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, cast
 
 from opensearch_embed._calls import Calls, StoreKind, progress_bar
-from opensearch_embed._job import Job, attach
+from opensearch_embed._job import Job, attach, follow
 from opensearch_embed._plan import check_input_type, check_not_bare
 from opensearch_embed.errors import ConfigurationError, InputError, OpenSearchEmbedError
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST
@@ -56,13 +56,14 @@ class Stream:
                         role, composition = self._calls.compose(chunk, self._role, self._advance(chunk))
                         recalled = self._calls.recall(role, composition)
                         jobs.append(self._calls.begin(role, composition, self._kind, threading.Event(), recalled, tick))
+                        follow(jobs)
                         self._calls.start(jobs[-1])
                     if not jobs:
                         return
                     result = self._calls.finish(jobs[0], jobs[1:])
                     yield jobs.pop(0).first, result
             except BaseException as error:
-                self._halt(jobs, at_once=not isinstance(error, Exception))
+                self._calls.halt(jobs, at_once=not isinstance(error, Exception))
                 if not isinstance(error, GeneratorExit):
                     _carry(error, jobs)
                 raise
@@ -81,6 +82,7 @@ class Stream:
                             jobs.append(
                                 self._calls.begin(role, composition, self._kind, asyncio.Event(), recalled, tick)
                             )
+                            follow(jobs)
                             tasks.append(asyncio.create_task(self._calls.awork(jobs[-1])))
                         if not jobs:
                             return
@@ -89,24 +91,15 @@ class Stream:
                         tasks.pop(0)
                         yield jobs.pop(0).first, result
                 except Exception as error:
-                    _stop(jobs)
+                    _halt(jobs)
                     await asyncio.gather(*tasks, return_exceptions=True)
                     _carry(error, jobs)
                     raise
                 finally:
-                    _stop(jobs)
+                    _halt(jobs)
                     for task in tasks:
                         task.cancel()
                     await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _halt(self, jobs: list[Job[threading.Event]], *, at_once: bool) -> None:
-        """Send nothing more. What is under way may come to its end, unless the consumer has left, or pressed Ctrl-C."""
-        _stop(jobs)
-        if at_once:
-            # Requests of the client's other calls end too; those are sent again.
-            self._calls.engine.runtime.hang_up()
-        for job in jobs:
-            job.settled.wait(0.5 if at_once else self._calls.engine.options.timeout)
 
     def _advance(self, chunk: list[str]) -> int:
         """Return the index of a chunk's first text, and count the chunk as read."""
@@ -114,9 +107,9 @@ class Stream:
         return first
 
 
-def _stop(jobs: Iterable[Job[Any]]) -> None:
+def _halt(jobs: Iterable[Job[Any]]) -> None:
     for job in jobs:
-        job.stop.set()
+        job.halt()
 
 
 def _carry(error: BaseException, jobs: Iterable[Job[Any]]) -> None:

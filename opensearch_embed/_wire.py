@@ -80,11 +80,10 @@ def decode_reply(
     content = payload if isinstance(payload, dict) else {}
     if not succeeded or (content.get("result") is None and content.get("code") is not None):
         raise refusal(reply, content, body, conceal)
-    request_id = as_text(content.get("request_id"), conceal)
     try:
         return Embedded(read(_in_order(content, expected, dimension, conceal)), _tokens(content))
     except ValueError as error:
-        raise _unusable(str(error), request_id) from error
+        raise _unusable(str(error), as_text(content.get("request_id"), conceal)) from error
 
 
 def _unusable(why: str, request_id: str | None = None) -> ResponseError:

@@ -1,6 +1,7 @@
 """What is tried again, after how long, until when: decided by table, without waiting."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -250,6 +251,8 @@ def test_the_last_error_is_raised_as_it_is(run: Callable[..., Any]) -> None:
     with pytest.raises(ServiceUnavailable) as caught:
         run([ServiceUnavailable("first", retry_after=0), last, "never"], max_attempts=2)
     assert caught.value is last
+    [note] = caught.value.__notes__
+    assert re.fullmatch(r"Sent 2 times in \d+\.\d seconds\.", note)
 
 
 @pytest.mark.parametrize("error", [InvalidRequest(), permanent(), ZeroDivisionError()], ids=repr)

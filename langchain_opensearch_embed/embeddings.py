@@ -1,16 +1,15 @@
 """LangChain's four methods, each saying which role its texts play. All else is the core's."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from langchain_core.embeddings import Embeddings
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from opensearch_embed import EmbeddingClient, Usage
-from opensearch_embed.pydantic_support import CacheField, FilePath, Unserialised, configuration_error
+from opensearch_embed.pydantic_support import CacheField, FilePath, MadeAnew, Unserialised, configuration_error
 
 
-class OpenSearchEmbeddings(BaseModel, Embeddings):
+class OpenSearchEmbeddings(MadeAnew, Embeddings):
     """Embeddings from Alibaba Cloud OpenSearch, for LangChain.
 
     Example:
@@ -27,6 +26,7 @@ class OpenSearchEmbeddings(BaseModel, Embeddings):
         ConfigurationError: A setting is missing, misspelt, or makes no sense.
     """
 
+    name_of_model: ClassVar[str] = "model"
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
 
     model: str | None = None
@@ -113,18 +113,3 @@ class OpenSearchEmbeddings(BaseModel, Embeddings):
     async def aclose(self) -> None:
         """Close threads, and the connections of threads and of the running event loop."""
         await self._client.aclose()
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
-        """Return a new object with these settings, some of them updated. A limiter is shared, not copied."""
-        # All fields, not those that were given alone: a copy must not depend on the environment of its own time.
-        settings = {name: getattr(self, name) for name in type(self).model_fields} | dict(update or {})
-        if update and "dimension" not in update and settings["model"] != self.model:
-            # It was the old model's.
-            del settings["dimension"]
-        return type(self)(**settings)
-
-    def __copy__(self) -> Self:
-        return self.model_copy()
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        return self.model_copy()

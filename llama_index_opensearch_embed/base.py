@@ -2,9 +2,9 @@
 
 import logging
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.callbacks.base import CallbackManager
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, Valid
 from llama_index_opensearch_embed._ahead import sent_ahead, taken_ahead
 from llama_index_opensearch_embed._cache import COLLECTION, CachedBatch, searching, view_for
 from opensearch_embed import EmbeddingClient, OpenSearchEmbedError, Usage
-from opensearch_embed.pydantic_support import CacheField, FilePath, Unserialised, configuration_error
+from opensearch_embed.pydantic_support import CacheField, FilePath, MadeAnew, Unserialised, configuration_error
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def _inside_the_span_of(overridden: object) -> Callable[[MethodT], MethodT]:
     return lambda method: wraps(overridden, assigned=())(method)  # type: ignore[arg-type, return-value]
 
 
-class OpenSearchEmbedding(BaseEmbedding):
+class OpenSearchEmbedding(MadeAnew, BaseEmbedding):
     """Embeddings from Alibaba Cloud OpenSearch, for LlamaIndex.
 
     Example:
@@ -58,6 +58,7 @@ class OpenSearchEmbedding(BaseEmbedding):
         ConfigurationError: A setting is missing, misspelt, or makes no sense.
     """
 
+    name_of_model: ClassVar[str] = "model_name"
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     model_name: str | None = None  # type: ignore[assignment]  # a str once it is made
@@ -219,20 +220,6 @@ class OpenSearchEmbedding(BaseEmbedding):
     async def aclose(self) -> None:
         """Close threads, and the connections of threads and of the running event loop."""
         await self._client.aclose()
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
-        """Return a new object with these settings, some of them updated. Limiters, callbacks and cache are shared."""
-        # All fields, not those that were given alone: a copy must not depend on the environment of its own time.
-        settings = {name: getattr(self, name) for name in type(self).model_fields} | dict(update or {})
-        if update and "dimension" not in update and settings["model_name"] != self.model_name:
-            del settings["dimension"]  # it was the old model's
-        return type(self)(**settings)
-
-    def __copy__(self) -> Self:
-        return self.model_copy()
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        return self.model_copy()
 
     def __getstate__(self) -> dict[Any, Any]:
         # The framework's own also takes what cannot be pickled off the object that is being pickled.

@@ -55,7 +55,7 @@ class Schedule:
         finally:
             self._queue.release()
         turn = time.monotonic() + wait
-        while booked and not stop.wait(turn - time.monotonic()):
+        while booked and turn <= deadline and not stop.wait(turn - time.monotonic()):
             turn, has_left = self._leave(turn)
             if has_left:
                 return True
@@ -75,7 +75,7 @@ class Schedule:
         finally:
             queue.release()
         turn = time.monotonic() + wait
-        while booked and not await stopped_within(stop, turn - time.monotonic()):
+        while booked and turn <= deadline and not await stopped_within(stop, turn - time.monotonic()):
             turn, has_left = self._leave(turn)
             if has_left:
                 return True
@@ -107,8 +107,8 @@ class Schedule:
 
         Turns in step with theirs would all come just after theirs, and be refused.
         """
-        interval = 1 / self._rate.rate
-        return random.uniform(0, min(interval, most)) if self._rate.contended else 0.0
+        most = min(most, 1 / self._rate.rate, HORIZON_SECONDS)
+        return random.uniform(0, most) if self._rate.contended else 0.0
 
     def _leave(self, turn: float) -> tuple[float, bool]:
         """Return whether a request leaves now; if too many just left, its turn is later."""

@@ -22,9 +22,11 @@ def series(calls: Calls, lists: Iterable[Iterable[str]], input_type: str) -> Gen
     problem: Exception | None = None
     try:
         while True:
-            while problem is None and len(jobs) < AHEAD and (texts := next(source, None)) is not None:
+            while problem is None and len(jobs) < AHEAD:
                 try:
-                    jobs.append(_begin(calls, texts, input_type))
+                    jobs.append(_begin(calls, next(source), input_type))
+                except StopIteration:
+                    break
                 except Exception as error:  # noqa: BLE001 - raised in its turn
                     problem = error
                 else:

@@ -6,7 +6,7 @@ While the consumer takes the vectors of one chunk, the next ones are under way. 
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sized
 from itertools import islice
 from typing import Any, cast
 
@@ -45,7 +45,7 @@ class Stream:
         self._progress = progress
         self._read = 0
 
-    def run(self) -> Iterator[tuple[int, Any]]:
+    def run(self) -> Generator[tuple[int, Any], None, None]:
         """Yield the index of each chunk's first text, and what its store holds."""
         source = iter(cast("Iterable[str]", self._texts))
         jobs: list[Job[threading.Event]] = []
@@ -145,7 +145,7 @@ def acheck_iterable(texts: object) -> None:
 
 def pairs(stream: Stream) -> Iterator[tuple[int, Any]]:
     """Yield each vector with the index of its text."""
-    with contextlib.closing(stream.run()) as chunks:  # type: ignore[type-var]
+    with contextlib.closing(stream.run()) as chunks:
         for first, vectors in chunks:
             yield from enumerate(vectors, first)
 
@@ -161,7 +161,7 @@ async def apairs(stream: Stream) -> AsyncIterator[tuple[int, Any]]:
 def arrays(stream: Stream, rows: int) -> Iterator[Any]:
     """Yield arrays of so many rows, the last one shorter."""
     cut = _Cutter(rows)
-    with cut.kept_on_errors(), contextlib.closing(stream.run()) as chunks:  # type: ignore[type-var]
+    with cut.kept_on_errors(), contextlib.closing(stream.run()) as chunks:
         for _, chunk in chunks:
             yield from cut.add(chunk)
     yield from cut.rest()

@@ -1,12 +1,12 @@
 """What both adapters need of pydantic: types of fields, and its errors told as ours. The core does without pydantic."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
 from os.path import abspath
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError
 
 from opensearch_embed.errors import ConfigurationError
 
@@ -30,6 +30,27 @@ CacheField = Annotated[
 
 Unserialised = Annotated[Any, Field(exclude=True, repr=False)]
 """An object of the user's own."""
+
+
+class MadeAnew(BaseModel):
+    """Copies are made by the constructor, so that they are checked, and open connections of their own."""
+
+    name_of_model: ClassVar[str]
+    """The field that holds the service id."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
+        """Return a new object with these settings, some of them updated. What is no plain value is shared."""
+        # All fields, not those that were given alone: a copy must not depend on the environment of its own time.
+        settings = {name: getattr(self, name) for name in type(self).model_fields} | dict(update or {})
+        if settings[self.name_of_model] != getattr(self, self.name_of_model) and "dimension" not in (update or {}):
+            del settings["dimension"]  # it was the old model's
+        return type(self)(**settings)
+
+    def __copy__(self) -> Self:
+        return self.model_copy()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self.model_copy()
 
 
 def configuration_error(error: ValidationError, fields: Iterable[str]) -> ConfigurationError:

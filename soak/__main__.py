@@ -35,7 +35,7 @@ def _run_load(load: Load, lab: Lab, gate: Gate, chance: random.Random, pause: fl
             lab.note(f"{load.__name__} ended with {error!r}")
             failed = True
         time.sleep(pause)
-    rounds.close()  # type: ignore[attr-defined]
+    rounds.close()
 
 
 def _row(sample: Sample) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from llama_index_opensearch_embed import OpenSearchEmbedding
 from opensearch_embed import EmbeddingClient, OpenSearchEmbedError
 from soak.lab import MODEL, Asked, Lab
 
-Load = Callable[[Lab, random.Random], Iterator[None]]
+Rounds = Generator[None, None, None]
+Load = Callable[[Lab, random.Random], Rounds]
 
 
-def threads(lab: Lab, chance: random.Random) -> Iterator[None]:
+def threads(lab: Lab, chance: random.Random) -> Rounds:
     """One of several threads on one client."""
     while True:
         asked = lab.ask(chance, 150)
@@ -24,7 +25,7 @@ def threads(lab: Lab, chance: random.Random) -> Iterator[None]:
         yield
 
 
-def long_loop(lab: Lab, chance: random.Random) -> Iterator[None]:
+def long_loop(lab: Lab, chance: random.Random) -> Rounds:
     """One event loop that lives as long as the run: several calls at once, some of them cancelled."""
     with asyncio.Runner() as runner:
         while True:
@@ -47,7 +48,7 @@ async def _several(lab: Lab, chance: random.Random) -> None:
             lab.note(f"in a task: {error!r}")
 
 
-def short_loops(lab: Lab, chance: random.Random) -> Iterator[None]:
+def short_loops(lab: Lab, chance: random.Random) -> Rounds:
     """`asyncio.run` again and again, on the client that threads use as well."""
     while True:
         asked = lab.ask(chance, 60)
@@ -55,7 +56,7 @@ def short_loops(lab: Lab, chance: random.Random) -> Iterator[None]:
         yield
 
 
-def stream(lab: Lab, chance: random.Random) -> Iterator[None]:
+def stream(lab: Lab, chance: random.Random) -> Rounds:
     """A corpus in arrays, sync and async by turns; some consumers leave in the middle."""
     with lab.client(qps=None, max_concurrency=4) as client:
         while True:
@@ -102,7 +103,7 @@ async def _one_by_one(texts: list[str]) -> AsyncIterator[str]:
         yield text
 
 
-def langchain(lab: Lab, chance: random.Random) -> Iterator[None]:
+def langchain(lab: Lab, chance: random.Random) -> Rounds:
     """LangChain's four methods, at a limited rate."""
     embeddings = OpenSearchEmbeddings(model=MODEL, qps=400, max_concurrency=4, **lab.settings)
     with contextlib.closing(embeddings):
@@ -115,7 +116,7 @@ def langchain(lab: Lab, chance: random.Random) -> Iterator[None]:
             yield
 
 
-def llama_index(lab: Lab, chance: random.Random) -> Iterator[None]:
+def llama_index(lab: Lab, chance: random.Random) -> Rounds:
     """LlamaIndex's four methods, at a limited rate."""
     embeddings = OpenSearchEmbedding(model_name=MODEL, qps=400, max_concurrency=4, **lab.settings)
     with contextlib.closing(embeddings):
@@ -135,7 +136,7 @@ def _first(method: Callable[[str], Any]) -> Callable[[list[str]], Any]:
     return ask
 
 
-def cached(lab: Lab, chance: random.Random) -> Iterator[None]:
+def cached(lab: Lab, chance: random.Random) -> Rounds:
     """A client with a file for a cache; every thirty rounds both are new."""
     while True:
         with tempfile.TemporaryDirectory() as folder, lab.client(qps=None, cache=Path(folder, "vectors")) as client:
@@ -145,7 +146,7 @@ def cached(lab: Lab, chance: random.Random) -> Iterator[None]:
                 yield
 
 
-def new_clients(lab: Lab, chance: random.Random) -> Iterator[None]:
+def new_clients(lab: Lab, chance: random.Random) -> Rounds:
     """A client for each call, closed or forgotten, that isolates or skips what is refused."""
     while True:
         asked = lab.ask(chance, 40)

@@ -334,3 +334,11 @@ def test_arrays_average_to_plain_floats(rows: list[list[float]]) -> None:
     """Rows of an array are taken as well, and give a list of Python's own floats."""
     mean = average(np.asarray(rows, dtype=np.float32), [1] * len(rows))
     assert [type(number) for number in mean] == [float, float]
+
+
+def test_a_dense_beginning_is_cut_all_the_same() -> None:
+    """Where a text's first characters count for far more than its average, the first piece is short, and not empty."""
+    text = "D" * 40 + "s" * 100_000
+    pieces = split(text, 10, lambda part: part.count("D") + part.count("s") // 10_000)
+    assert "".join(pieces) == text
+    assert all(0 < piece.count("D") + piece.count("s") // 10_000 <= 10 for piece in pieces)

@@ -128,6 +128,22 @@ def test_any_rate_is_possible(take: Callable[..., bool], qps: float) -> None:
     assert take(Schedule(qps), seconds=5)
 
 
+def test_turns_come_also_while_others_use_the_quota(take: Callable[..., bool]) -> None:
+    """Refusals move turns about, and lose none."""
+    pace = Schedule(1000)
+    for _ in range(3):
+        pace.saw(throttled=True)
+    assert [take(pace, seconds=5) for _ in range(20)] == [True] * 20
+
+
+def test_no_turn_comes_too_late_where_too_many_just_left(take: Callable[..., bool]) -> None:
+    """A turn is booked in time, but a second's worth of requests has just left: there is none in time after all."""
+    pace = Schedule(1.0)
+    now = int(time.monotonic() * 1000)
+    pace._departures.leave(now, now)
+    assert not take(pace, seconds=0.2)
+
+
 def test_the_users_limiter_is_asked(take: Callable[..., bool]) -> None:
     """A limiter of pyrate-limiter counts one for each turn."""
     bucket = InMemoryBucket([Rate(3, 1000_000)])

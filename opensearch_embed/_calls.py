@@ -143,7 +143,8 @@ class Calls:
         try:
             role = check_input_type(input_type)
             sizes = measure(items, empty=self._options.empty, first=first)
-            composition = compose(items, sizes, self._rule.shorten if self._rule else None, first=first)
+            shorten, sure_size = (self._rule.shorten, self._rule.sure_size) if self._rule else (None, 0)
+            composition = compose(items, sizes, shorten, sure_size=sure_size, first=first)
         except InputError as error:
             error.pending = list(range(first, first + len(items)))
             raise

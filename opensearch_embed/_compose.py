@@ -41,9 +41,9 @@ class Composition:
 
 
 def compose(
-    texts: Sequence[str], sizes: Sequence[int], shorten: Shorten | None = None, *, first: int = 0
+    texts: Sequence[str], sizes: Sequence[int], shorten: Shorten | None = None, *, sure_size: int = 0, first: int = 0
 ) -> Composition:
-    """Find repeated texts, and texts that are too long."""
+    """Find repeated texts, and texts that are too long: `shorten` is asked about those over `sure_size`."""
     whole = Composition(len(texts), list(texts), list(sizes), first=first)
     originals: dict[str, int] = {}
     for index, text in enumerate(texts):
@@ -53,7 +53,7 @@ def compose(
         if original != index:
             whole.copies.setdefault(original, []).append(index)
             whole.sizes[index] = 0
-        elif shorten is not None:
+        elif shorten is not None and sizes[index] > sure_size:
             _shorten(whole, index, shorten(text, first + index))
     return whole
 

@@ -4,20 +4,25 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from opensearch_embed._length import average, estimate_tokens, split, surely_fits, truncate
+from opensearch_embed._length import average, estimate_tokens, split, sure_bytes, truncate
 from opensearch_embed.errors import InputError
 from opensearch_embed.models import ModelSpec
 from opensearch_embed.options import Options
 
 
 class LengthRule:
-    """The rule of one client, for a model whose limit is known."""
+    """The rule of one client, for a model whose limit is known.
+
+    Attributes:
+        sure_size: Encoded size up to which a text is surely short enough. A user's own counter is asked for each text.
+    """
 
     def __init__(self, model: ModelSpec, limit: int, options: Options) -> None:
         self._model = model
         self._limit = limit
         self._action = options.overflow
         self._count = options.length_function or estimate_tokens
+        self.sure_size = 0 if options.length_function else sure_bytes(limit) + 2  # the quotes
         self._long = 0
         self._warned = False
 
@@ -32,7 +37,7 @@ class LengthRule:
         Raises:
             InputError: It is too long, and `overflow="error"`.
         """
-        if self._surely_fits(text) or self._count(text) <= self._limit:
+        if self._count(text) <= self._limit:
             return [text]
         if self._action in ("truncate", "average"):
             try:
@@ -52,10 +57,6 @@ class LengthRule:
         if self._action == "truncate":
             return [truncate(text, self._limit, self._count)]
         return split(text, self._limit, self._count)
-
-    def _surely_fits(self, text: str) -> bool:
-        """Tell it of short texts without counting. A user's own counter is asked for each."""
-        return self._count is estimate_tokens and surely_fits(text, self._limit)
 
     def combine(self, vectors: Sequence[Any], pieces: Sequence[str]) -> Any:
         """Return the vector of a text from those of its pieces, each as heavy as it is long."""

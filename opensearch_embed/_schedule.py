@@ -13,12 +13,13 @@ from opensearch_embed._departures import ITEM, Departures, milliseconds
 from opensearch_embed._pace import SLICE_SECONDS, stopped_within
 from opensearch_embed._rate import AdaptiveRate
 
-SHARE_OF_RATE = 0.987
+SHARE_OF_RATE = 0.99
 """Sent of the rate that the account is given. The rest keeps a server that counts by a sliding window from refusing."""
 
 TOKENS_PER_REQUEST = 2
-BURST_TOKENS = 3
-"""Half an interval more than one request: rounding to milliseconds would cost 2% of the rate otherwise."""
+BURST_TOKENS = 6
+"""Three requests may leave at once, after a pause. Without half a request more than one, rounding to milliseconds would
+cost 2% of the rate."""
 
 HORIZON_SECONDS = 0.3
 """How far ahead turns are booked. Booked turns keep the rate when a busy thread or event loop wakes late; those of a

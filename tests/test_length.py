@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from opensearch_embed._length import average, estimate_tokens, split, surely_fits, truncate
+from opensearch_embed._length import average, estimate_tokens, split, sure_bytes, truncate
 from opensearch_embed.errors import InputError
 
 COUNTERS: dict[str, Callable[[str], int]] = {
@@ -122,15 +122,14 @@ def test_the_estimate_never_falls_as_a_text_grows(one: str, other: str) -> None:
 @example("7" * 6, 9)
 @example("7" * 6, 8)
 def test_what_surely_fits_does_fit(text: str, limit: int) -> None:
-    """The quick check never lets a text through whose estimate is over the limit."""
-    assert not surely_fits(text, limit) or estimate_tokens(text) <= limit
+    """A text that need not be counted is never over the limit."""
+    sure = len(text.encode("utf-8", "surrogatepass")) <= sure_bytes(limit)
+    assert not sure or estimate_tokens(text) <= limit
 
 
-def test_short_texts_surely_fit() -> None:
-    """The quick check is of use: it knows a text of a third of the limit, in any script."""
-    assert surely_fits("a" * 250, 300)
-    assert surely_fits("茶" * 85, 300)
-    assert not surely_fits("a" * 300, 300)
+def test_most_texts_need_not_be_counted() -> None:
+    """Five bytes for six tokens of the limit are sure."""
+    assert sure_bytes(300) == 255 <= 300 * 6 // 7
 
 
 # The cuts

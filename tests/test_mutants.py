@@ -15,7 +15,7 @@ import pytest
 
 from opensearch_embed._compose import Composition, compose
 from opensearch_embed._conceal import chain, concealing, strip
-from opensearch_embed._length import average, split, surely_fits, truncate
+from opensearch_embed._length import average, split, sure_bytes, truncate
 from opensearch_embed._plan import ENVELOPE_BYTES, check_texts, measure, plan
 from opensearch_embed._refusal import Reply, refusal
 from opensearch_embed._wire import decode_reply, request_path
@@ -179,10 +179,16 @@ def test_an_average_of_rows_is_as_exact_as_one_of_lists() -> None:
     assert average(rows, [1, 1]) == average(rows.tolist(), [1, 1])  # type: ignore[arg-type]
 
 
-def test_a_text_that_just_fits_surely_fits() -> None:
-    """Six bytes are at most seven tokens, and two are for the marks."""
-    assert surely_fits("aaaaaa", 9)
-    assert not surely_fits("aaaaaa", 8)
+def test_six_bytes_are_at_most_seven_tokens() -> None:
+    """And two tokens are for the marks."""
+    assert (sure_bytes(9), sure_bytes(8)) == (6, 5)
+
+
+def test_a_text_of_a_sure_size_is_not_looked_at() -> None:
+    """One that is a byte longer is."""
+    asked: list[str] = []
+    compose(["aaaa", "bbb"], [6, 5], lambda text, _: asked.append(text) or [text], sure_size=5)
+    assert asked == ["aaaa"]
 
 
 def test_a_text_is_cut_as_late_as_fits() -> None:

@@ -12,7 +12,7 @@ from pyrate_limiter import InMemoryBucket, Rate, RateItem
 
 ITEM = "opensearch-embed"
 
-MARGIN = 12
+MARGIN = 10
 """Milliseconds added to the window, since requests do not all take the same time from here to the server."""
 
 STALL = 5

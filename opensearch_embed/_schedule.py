@@ -13,7 +13,7 @@ from opensearch_embed._departures import ITEM, Departures, milliseconds
 from opensearch_embed._pace import SLICE_SECONDS, stopped_within
 from opensearch_embed._rate import AdaptiveRate
 
-SHARE_OF_RATE = 0.99
+SHARE_OF_RATE = 0.988
 """Sent of the rate that the account is given. The rest keeps a server that counts by a sliding window from refusing."""
 
 TOKENS_PER_REQUEST = 2

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from interfaces import made_of
+from servers import KEY
 
 from opensearch_embed import EmbeddingClient
 from opensearch_embed.emulator import Emulator
@@ -32,25 +34,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    """A fresh emulator without limits."""
-    with Emulator(vectors="lexical", qps=None) as running:
+    """A fresh emulator without limits, whose key is easy to search for."""
+    with Emulator(vectors="lexical", qps=None, api_key=KEY) as running:
         yield running
 
 
 @pytest.fixture
 def make_client(emulator: Emulator) -> Iterator[Callable[..., EmbeddingClient]]:
     """Make clients of the emulator; what is not said is unlimited."""
-    clients: list[EmbeddingClient] = []
-
-    def make(**settings: Any) -> EmbeddingClient:
-        defaults: dict[str, Any] = {"endpoint": emulator.url, "api_key": emulator.api_key, "qps": None}
-        client = EmbeddingClient(**(defaults | settings))
-        clients.append(client)
-        return client
-
-    yield make
-    for client in clients:
-        client.close()
+    yield from made_of(EmbeddingClient, emulator)
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -1,11 +1,14 @@
 """The three ways to embed a list of texts: the core, LangChain, LlamaIndex."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from servers import DIMENSION, KEY, MODEL
 
+from opensearch_embed.emulator import Emulator
+
 Embed = Callable[[list[str]], Any]
+T = TypeVar("T")
 
 
 def core(**settings: Any) -> Embed:
@@ -35,3 +38,18 @@ INTERFACES = {"core": core, "langchain": langchain, "llama_index": llama_index}
 def settings_for(url: str, **others: Any) -> dict[str, Any]:
     """Return settings for a raw server: its model, no rate limit, and what else is said."""
     return {"model": MODEL, "dimension": DIMENSION, "endpoint": url, "api_key": KEY, "qps": None} | others
+
+
+def made_of(kind: Callable[..., T], emulator: Emulator) -> Iterator[Callable[..., T]]:
+    """Yield a function that makes clients or embeddings of the emulator, without a limit; close them afterwards."""
+    made: list[Any] = []
+
+    def make(**settings: Any) -> T:
+        defaults: dict[str, Any] = {"endpoint": emulator.url, "api_key": emulator.api_key, "qps": None}
+        made.append(kind(**(defaults | settings)))
+        result: T = made[-1]
+        return result
+
+    yield make
+    for one in made:
+        one.close()

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interfaces import made_of
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 from pydantic import SecretStr, ValidationError
 from pyrate_limiter import Duration, Limiter, Rate
+from servers import KEY
 
 from langchain_opensearch_embed import OpenSearchEmbeddings
 from opensearch_embed import (
@@ -25,31 +27,13 @@ from opensearch_embed import (
 )
 from opensearch_embed.emulator import Emulator
 
-KEY = "OS-key-that-must-not-show"
-
 Make = Callable[..., OpenSearchEmbeddings]
-
-
-@pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    """An emulator whose key is easy to search for."""
-    with Emulator(vectors="lexical", qps=None, api_key=KEY) as running:
-        yield running
 
 
 @pytest.fixture
 def make(emulator: Emulator) -> Iterator[Make]:
     """Make embeddings of the emulator; what is not said is unlimited."""
-    made: list[OpenSearchEmbeddings] = []
-
-    def make(**settings: Any) -> OpenSearchEmbeddings:
-        defaults: dict[str, Any] = {"endpoint": emulator.url, "api_key": KEY, "qps": None}
-        made.append(OpenSearchEmbeddings(**(defaults | settings)))
-        return made[-1]
-
-    yield make
-    for embeddings in made:
-        embeddings.close()
+    yield from made_of(OpenSearchEmbeddings, emulator)
 
 
 # --- the framework's own suites ---

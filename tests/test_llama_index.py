@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interfaces import made_of
 from llama_index.core.callbacks import CallbackManager
 from pydantic import SecretStr
 from pyrate_limiter import Duration, Limiter, Rate
+from servers import KEY
 
 from llama_index_opensearch_embed import OpenSearchEmbedding
 from opensearch_embed import (
@@ -23,31 +25,13 @@ from opensearch_embed import (
 )
 from opensearch_embed.emulator import Emulator
 
-KEY = "OS-key-that-must-not-show"
-
 Make = Callable[..., OpenSearchEmbedding]
-
-
-@pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    """An emulator whose key is easy to search for."""
-    with Emulator(vectors="lexical", qps=None, api_key=KEY) as running:
-        yield running
 
 
 @pytest.fixture
 def make(emulator: Emulator) -> Iterator[Make]:
     """Make embeddings of the emulator; what is not said is unlimited."""
-    made: list[OpenSearchEmbedding] = []
-
-    def make(**settings: Any) -> OpenSearchEmbedding:
-        defaults: dict[str, Any] = {"endpoint": emulator.url, "api_key": KEY, "qps": None}
-        made.append(OpenSearchEmbedding(**(defaults | settings)))
-        return made[-1]
-
-    yield make
-    for embedding in made:
-        embedding.close()
+    yield from made_of(OpenSearchEmbedding, emulator)
 
 
 def roles(emulator: Emulator) -> list[str]:

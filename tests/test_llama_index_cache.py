@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interfaces import made_of
 from llama_index.core import Settings
 from llama_index.core.storage.kvstore import SimpleKVStore
 from llama_index.core.storage.kvstore.types import BaseKVStore
@@ -37,16 +38,7 @@ class LockedStore(SimpleKVStore):
 @pytest.fixture
 def make(emulator: Emulator) -> Iterator[Make]:
     """Make embeddings of the emulator; what is not said is unlimited."""
-    made: list[OpenSearchEmbedding] = []
-
-    def make(**settings: Any) -> OpenSearchEmbedding:
-        defaults: dict[str, Any] = {"endpoint": emulator.url, "api_key": emulator.api_key, "qps": None}
-        made.append(OpenSearchEmbedding(**(defaults | settings)))
-        return made[-1]
-
-    yield make
-    for embedding in made:
-        embedding.close()
+    yield from made_of(OpenSearchEmbedding, emulator)
 
 
 @pytest.fixture

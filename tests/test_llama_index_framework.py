@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from interfaces import made_of
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
@@ -18,12 +19,11 @@ from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.rate_limiter import BaseRateLimiter
 from llama_index.core.schema import TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
+from servers import KEY
 
 from llama_index_opensearch_embed import OpenSearchEmbedding
 from opensearch_embed import AuthenticationError
 from opensearch_embed.emulator import Emulator
-
-KEY = "OS-key-that-must-not-show"
 
 Make = Callable[..., OpenSearchEmbedding]
 
@@ -60,25 +60,9 @@ class Recorder(BaseEventHandler):
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    """An emulator whose key is easy to search for."""
-    with Emulator(vectors="lexical", qps=None, api_key=KEY) as running:
-        yield running
-
-
-@pytest.fixture
 def make(emulator: Emulator) -> Iterator[Make]:
     """Make embeddings of the emulator; what is not said is unlimited."""
-    made: list[OpenSearchEmbedding] = []
-
-    def make(**settings: Any) -> OpenSearchEmbedding:
-        defaults: dict[str, Any] = {"endpoint": emulator.url, "api_key": KEY, "qps": None}
-        made.append(OpenSearchEmbedding(**(defaults | settings)))
-        return made[-1]
-
-    yield make
-    for embedding in made:
-        embedding.close()
+    yield from made_of(OpenSearchEmbedding, emulator)
 
 
 @pytest.fixture

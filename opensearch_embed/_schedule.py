@@ -17,9 +17,11 @@ SHARE_OF_RATE = 0.988
 """Sent of the rate that the account is given. The rest keeps a server that counts by a sliding window from refusing."""
 
 TOKENS_PER_REQUEST = 2
-BURST_TOKENS = 6
-"""Three requests may leave at once, after a pause. Without half a request more than one, rounding to milliseconds would
-cost 2% of the rate."""
+LEAST_BURST = 3
+"""Tokens: half an interval more than one request. Rounding to milliseconds would cost 2% of the rate otherwise."""
+
+BURST_SECONDS = 0.06
+"""What a pause leaves unused may be made up for afterwards, so much of it: at 50 a second, three requests at once."""
 
 HORIZON_SECONDS = 0.3
 """How far ahead turns are booked. Booked turns keep the rate when a busy thread or event loop wakes late; those of a
@@ -133,7 +135,8 @@ def token_rate(qps: float) -> Rate:
     """Return pyrate-limiter's form of a rate: tokens in a period that is long enough for both to be whole numbers."""
     seconds = 1000 if qps >= 1 else math.ceil(1000 / qps)
     tokens = max(1, round(qps * SHARE_OF_RATE * TOKENS_PER_REQUEST * seconds))
-    return Rate(tokens, seconds * 1000, burst=BURST_TOKENS)
+    burst = max(LEAST_BURST, round(qps * TOKENS_PER_REQUEST * BURST_SECONDS))
+    return Rate(tokens, seconds * 1000, burst=burst)
 
 
 async def _acquired(lock: asyncio.Lock, seconds: float) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from pyrate_limiter import InMemoryBucket, Limiter, Rate
 
 from opensearch_embed._pace import Pace, Unlimited, UserLimiter
-from opensearch_embed._schedule import Schedule
+from opensearch_embed._schedule import Schedule, token_rate
 from opensearch_embed._shared import pace_for
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.options import Options
@@ -120,6 +120,12 @@ def test_a_rate_lets_few_go_at_once(take: Callable[..., bool]) -> None:
     pace = Schedule(1 / 60)
     assert take(pace, seconds=5)
     assert not take(pace, seconds=0.01)
+
+
+@pytest.mark.parametrize(("qps", "burst"), [(0.1, 3), (10, 3), (50, 6), (1000, 120)])
+def test_a_rate_has_a_small_burst(qps: float, burst: int) -> None:
+    """One and a half requests, or what 60 ms are worth, in tokens of half a request."""
+    assert token_rate(qps).burst == burst
 
 
 @pytest.mark.parametrize("qps", [0.001, 0.1, 0.9, 1, 1.5, 7, 50, 1000, 1e6])

@@ -17,7 +17,7 @@ from opensearch_embed._compose import Composition, compose
 from opensearch_embed._conceal import chain, concealing, strip
 from opensearch_embed._length import average, split, sure_bytes, truncate
 from opensearch_embed._plan import ENVELOPE_BYTES, check_texts, measure, plan
-from opensearch_embed._refusal import Reply, refusal
+from opensearch_embed._refusal import Reply, named, refusal
 from opensearch_embed._wire import decode_reply, request_path
 from opensearch_embed.errors import ApiError, ConfigurationError, InputError, ResponseError
 from opensearch_embed.models import MAX_BODY_BYTES, MODELS, find_model
@@ -450,3 +450,12 @@ def test_what_is_said_of_a_refusal(status: int, content: dict[str, Any], body: b
     error = refusal(Reply(status, {}, body), content, body)
     assert isinstance(error, ApiError)
     assert str(error) == message
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(10, "texts[16], texts[18]"), (11, "texts[16], texts[18] and 1 more"), (2, "texts[0], texts[2]")],
+)
+def test_ten_texts_are_named(count: int, words: str) -> None:
+    """More than ten are counted."""
+    assert named([2 * number for number in range(count)]).endswith(words)

@@ -246,13 +246,21 @@ def test_each_further_attempt_takes_a_turn(run: Callable[..., Any]) -> None:
 
 
 def test_the_last_error_is_raised_as_it_is(run: Callable[..., Any]) -> None:
-    """When the attempts are used up, the last error comes out itself, and not tenacity's."""
-    last = ServiceUnavailable("last", retry_after=0)
+    """When the attempts are used up, the last error comes out itself, and not tenacity's; it says how often it was."""
+    errors = [ServiceUnavailable(str(number), retry_after=0) for number in range(3)]
     with pytest.raises(ServiceUnavailable) as caught:
-        run([ServiceUnavailable("first", retry_after=0), last, "never"], max_attempts=2)
-    assert caught.value is last
+        run([*errors, "never"], max_attempts=3)
+    assert caught.value is errors[2]
     [note] = caught.value.__notes__
-    assert re.fullmatch(r"Sent 2 times in \d+\.\d seconds\.", note)
+    assert re.fullmatch(r"Sent 3 times in \d+\.\d seconds\.", note)
+    assert [hasattr(error, "__notes__") for error in errors] == [False, False, True]
+
+
+def test_a_single_attempt_is_no_news(run: Callable[..., Any]) -> None:
+    """An error that was met once says nothing of attempts."""
+    with pytest.raises(ServiceUnavailable) as caught:
+        run([ServiceUnavailable("only", retry_after=0)], max_attempts=1)
+    assert not hasattr(caught.value, "__notes__")
 
 
 @pytest.mark.parametrize("error", [InvalidRequest(), permanent(), ZeroDivisionError()], ids=repr)

@@ -47,3 +47,11 @@ def test_what_left_just_before_a_stall_counts_as_leaving_after_it(late: int) -> 
     departures = Departures(2.0)
     assert departures.leave(0, 0) == departures.leave(500, 500 + late) == 0
     assert departures.leave(1000 + MARGIN + 1, 1000 + MARGIN + 1) == (0 if late <= STALL else late + 500)
+
+
+def test_only_what_left_just_before_a_stall_is_counted_anew() -> None:
+    """One and a half intervals back; what left before that had reached the wire."""
+    departures = Departures(2.0)
+    assert [departures.leave(turn, turn) for turn in (0, 1100)] == [0, 0]
+    assert departures.leave(2100, 2100 + STALL + 1) == 0
+    assert departures.leave(1100 + 1000 + 2 * MARGIN, 1100 + 1000 + 2 * MARGIN) == 0

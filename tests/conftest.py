@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from interfaces import made_of
-from servers import KEY
+from interfaces import EMULATOR_KEY, made_of
 
 from opensearch_embed import EmbeddingClient
 from opensearch_embed.emulator import Emulator
@@ -35,7 +34,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
     """A fresh emulator without limits, whose key is easy to search for."""
-    with Emulator(vectors="lexical", qps=None, api_key=KEY) as running:
+    with Emulator(vectors="lexical", qps=None, api_key=EMULATOR_KEY) as running:
         yield running
 
 

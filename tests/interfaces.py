@@ -10,6 +10,9 @@ from opensearch_embed.emulator import Emulator
 Embed = Callable[[list[str]], Any]
 T = TypeVar("T")
 
+EMULATOR_KEY = "OS-key-that-must-not-show"
+"""Easy to search for, and not the key of the raw servers."""
+
 
 def core(**settings: Any) -> Embed:
     """Return `EmbeddingClient.embed`."""

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interfaces import made_of
+from interfaces import EMULATOR_KEY, made_of
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 from pydantic import SecretStr, ValidationError
 from pyrate_limiter import Duration, Limiter, Rate
-from servers import KEY
 
 from langchain_opensearch_embed import OpenSearchEmbeddings
 from opensearch_embed import (
@@ -50,19 +49,19 @@ class TestStandardUnit(EmbeddingsUnitTests):
     @property
     def embedding_model_params(self) -> dict[str, Any]:
         """What it is made with."""
-        return {"endpoint": "http://127.0.0.1:1", "api_key": KEY}
+        return {"endpoint": "http://127.0.0.1:1", "api_key": EMULATOR_KEY}
 
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         """Environment, arguments, and the attributes that they make."""
         environment = {
-            "OPENSEARCH_API_KEY": KEY,
+            "OPENSEARCH_API_KEY": EMULATOR_KEY,
             "OPENSEARCH_ENDPOINT": "default-abc.example.com",
             "OPENSEARCH_WORKSPACE": "ws",
             "OPENSEARCH_MODEL": "ops-text-embedding-001",
         }
         attributes = {
-            "api_key": KEY,
+            "api_key": EMULATOR_KEY,
             "endpoint": "https://default-abc.example.com",
             "workspace": "ws",
             "model": "ops-text-embedding-001",
@@ -86,7 +85,7 @@ class TestStandardIntegration(EmbeddingsIntegrationTests):
     @property
     def embedding_model_params(self) -> dict[str, Any]:
         """What it is made with."""
-        return {"endpoint": self.endpoint, "api_key": KEY}
+        return {"endpoint": self.endpoint, "api_key": EMULATOR_KEY}
 
 
 # --- the four methods ---
@@ -158,7 +157,7 @@ async def test_it_works_again_after_it_was_closed(make: Make, emulator: Emulator
         ({"model": "no-such"}, "Unknown model 'no-such'"),
         ({"dimension": 5}, "has dimension 1024"),
         ({"endpoint": "http://example.com"}, "plain http"),
-        ({"api_kay": KEY}, "Unknown argument 'api_kay'. Did you mean 'api_key'"),
+        ({"api_kay": EMULATOR_KEY}, "Unknown argument 'api_kay'. Did you mean 'api_key'"),
         ({"model_name": "ops-text-embedding-001"}, "Unknown argument 'model_name'"),
         ({"timeout": "soon"}, "timeout"),
         ({"qps": -1}, "qps"),
@@ -173,7 +172,7 @@ def test_bad_settings_fail_in_the_constructor(make: Make, settings: dict[str, An
     with pytest.raises(ConfigurationError) as caught:
         make(**settings)
     assert message in str(caught.value)
-    assert KEY not in repr(caught.value) + str(caught.value.__cause__)
+    assert EMULATOR_KEY not in repr(caught.value) + str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("name", ["api_key", "model", "show_progress_bar"])
@@ -196,7 +195,7 @@ def test_settings_reach_the_core(make: Make, emulator: Emulator) -> None:
 
 def test_a_secret_string_is_a_key_too(make: Make, emulator: Emulator) -> None:
     """`api_key` may be a `SecretStr`."""
-    assert make(api_key=SecretStr(KEY)).embed_query("a") == emulator.vector("a", "query")
+    assert make(api_key=SecretStr(EMULATOR_KEY)).embed_query("a") == emulator.vector("a", "query")
 
 
 def test_a_path_is_a_ca_bundle_too(make: Make, tmp_path: Path) -> None:
@@ -230,10 +229,10 @@ def test_an_error_says_what_was_received(make: Make, emulator: Emulator, call: C
 
 def test_no_error_shows_the_key(make: Make, emulator: Emulator) -> None:
     """A server that echoes the key does not bring it into our errors."""
-    emulator.fail_next(403, body=f"bad key {KEY}")
+    emulator.fail_next(403, body=f"bad key {EMULATOR_KEY}")
     with pytest.raises(AuthenticationError) as caught:
         make().embed_query("a")
-    assert KEY not in f"{caught.value!r} {caught.value.__cause__!r} {vars(caught.value)}"
+    assert EMULATOR_KEY not in f"{caught.value!r} {caught.value.__cause__!r} {vars(caught.value)}"
 
 
 # --- what is written down, and copies ---
@@ -250,7 +249,7 @@ def test_the_key_is_written_nowhere(make: Make) -> None:
         json.dumps(OpenSearchEmbeddings.model_json_schema()),
         repr(vars(embeddings)),
     ]
-    assert [text for text in written if KEY in text] == []
+    assert [text for text in written if EMULATOR_KEY in text] == []
 
 
 COPIERS: list[Callable[[OpenSearchEmbeddings], OpenSearchEmbeddings]] = [
@@ -267,7 +266,7 @@ def test_a_copy_is_the_same_and_works(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator, copier: Callable[[OpenSearchEmbeddings], OpenSearchEmbeddings]
 ) -> None:
     """A copy has every setting and the key, whatever the environment says by then; its usage starts at nothing."""
-    monkeypatch.setenv("OPENSEARCH_API_KEY", KEY)
+    monkeypatch.setenv("OPENSEARCH_API_KEY", EMULATOR_KEY)
     monkeypatch.setenv("OPENSEARCH_ENDPOINT", emulator.url)
     monkeypatch.setenv("OPENSEARCH_MODEL", "ops-text-embedding-001")
     embeddings = OpenSearchEmbeddings(qps=None, max_concurrency=3)

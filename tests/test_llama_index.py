@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interfaces import made_of
+from interfaces import EMULATOR_KEY, made_of
 from llama_index.core.callbacks import CallbackManager
 from pydantic import SecretStr
 from pyrate_limiter import Duration, Limiter, Rate
-from servers import KEY
 
 from llama_index_opensearch_embed import OpenSearchEmbedding
 from opensearch_embed import (
@@ -123,19 +122,24 @@ def test_it_works_again_after_close(make: Make, emulator: Emulator) -> None:
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     """With the environment set no argument is needed, and the fields hold what is in use."""
-    values = {"API_KEY": KEY, "ENDPOINT": emulator.url, "WORKSPACE": "ws", "MODEL": "ops-text-embedding-zh-001"}
+    values = {
+        "API_KEY": EMULATOR_KEY,
+        "ENDPOINT": emulator.url,
+        "WORKSPACE": "ws",
+        "MODEL": "ops-text-embedding-zh-001",
+    }
     for name, value in values.items():
         monkeypatch.setenv(f"OPENSEARCH_{name}", value)
     embedding = OpenSearchEmbedding()
     assert (embedding.endpoint, embedding.workspace) == (emulator.url, "ws")
     assert (embedding.model_name, embedding.dimension) == ("ops-text-embedding-zh-001", 768)
     assert embedding.api_key is not None
-    assert embedding.api_key.get_secret_value() == KEY
+    assert embedding.api_key.get_secret_value() == EMULATOR_KEY
 
 
 def test_a_secret_string_is_a_key_too(make: Make, emulator: Emulator) -> None:
     """`api_key` may be a `SecretStr`."""
-    assert make(api_key=SecretStr(KEY)).get_text_embedding("a") == emulator.vector("a")
+    assert make(api_key=SecretStr(EMULATOR_KEY)).get_text_embedding("a") == emulator.vector("a")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +149,7 @@ def test_a_secret_string_is_a_key_too(make: Make, emulator: Emulator) -> None:
         ({"endpoint": None}, "No endpoint"),
         ({"model_name": "no-such"}, "Unknown model 'no-such'"),
         ({"endpoint": "http://example.com"}, "plain http"),
-        ({"api_kay": KEY}, "Unknown argument 'api_kay'. Did you mean 'api_key'"),
+        ({"api_kay": EMULATOR_KEY}, "Unknown argument 'api_kay'. Did you mean 'api_key'"),
         ({"model": "ops-text-embedding-001"}, "Unknown argument 'model'. Did you mean 'model_name'"),
         ({"timeout": "soon"}, "timeout"),
         ({"qps": -1}, "qps"),
@@ -161,7 +165,7 @@ def test_bad_settings_fail_in_the_constructor(make: Make, settings: dict[str, An
     with pytest.raises(ConfigurationError) as caught:
         make(**settings)
     assert message in str(caught.value)
-    assert KEY not in repr(caught.value) + str(caught.value.__cause__)
+    assert EMULATOR_KEY not in repr(caught.value) + str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("name", ["api_key", "model_name", "qps", "dimension"])
@@ -200,10 +204,10 @@ def test_an_error_says_what_was_received(make: Make, emulator: Emulator, call: C
 
 def test_no_error_shows_the_key(make: Make, emulator: Emulator) -> None:
     """A server that echoes the key does not bring it into our errors."""
-    emulator.fail_next(403, body=f"bad key {KEY}")
+    emulator.fail_next(403, body=f"bad key {EMULATOR_KEY}")
     with pytest.raises(AuthenticationError) as caught:
         make().get_text_embedding("a")
-    assert KEY not in f"{caught.value!r} {caught.value.__cause__!r} {vars(caught.value)}"
+    assert EMULATOR_KEY not in f"{caught.value!r} {caught.value.__cause__!r} {vars(caught.value)}"
 
 
 def test_a_passing_fault_is_mended(make: Make, emulator: Emulator, call: Callable[..., Any]) -> None:
@@ -255,7 +259,7 @@ def test_the_key_is_written_nowhere(make: Make) -> None:
         repr(embedding.__rich_repr__()),
         repr(vars(embedding)),
     ]
-    assert [text for text in written if KEY in text] == []
+    assert [text for text in written if EMULATOR_KEY in text] == []
     assert "api_key" not in embedding.to_dict()
 
 
@@ -276,7 +280,7 @@ def test_a_dict_makes_the_same_embedding(make: Make, monkeypatch: pytest.MonkeyP
         embed_batch_size=77,
         num_workers=5,
     )
-    monkeypatch.setenv("OPENSEARCH_API_KEY", KEY)
+    monkeypatch.setenv("OPENSEARCH_API_KEY", EMULATOR_KEY)
     by_dict = OpenSearchEmbedding.from_dict(embedding.to_dict())
     by_json = OpenSearchEmbedding.from_json(embedding.to_json())
     for again in (by_dict, by_json):
@@ -307,7 +311,7 @@ def test_a_copy_is_the_same_and_works(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator, copier: Callable[[OpenSearchEmbedding], OpenSearchEmbedding]
 ) -> None:
     """A copy has every setting and the key, whatever the environment says by then; its usage starts at nothing."""
-    monkeypatch.setenv("OPENSEARCH_API_KEY", KEY)
+    monkeypatch.setenv("OPENSEARCH_API_KEY", EMULATOR_KEY)
     monkeypatch.setenv("OPENSEARCH_ENDPOINT", emulator.url)
     monkeypatch.setenv("OPENSEARCH_MODEL", "ops-text-embedding-001")
     embedding = OpenSearchEmbedding(qps=None, num_workers=3)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from interfaces import made_of
+from interfaces import EMULATOR_KEY, made_of
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
@@ -19,7 +19,6 @@ from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.rate_limiter import BaseRateLimiter
 from llama_index.core.schema import TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
-from servers import KEY
 
 from llama_index_opensearch_embed import OpenSearchEmbedding
 from opensearch_embed import AuthenticationError
@@ -138,7 +137,7 @@ def test_a_pipeline_remembers_by_settings(make: Make) -> None:
         IngestionPipeline(transformations=[embedding], cache=cache).run(nodes=nodes(3))
     assert first.usage.requests == 1
     assert other.usage.requests == 1
-    assert KEY not in str(cache.cache.get_all("llama_cache"))
+    assert EMULATOR_KEY not in str(cache.cache.get_all("llama_cache"))
 
 
 @pytest.mark.filterwarnings("ignore:Specified num_workers exceed:UserWarning")  # a machine with one core
@@ -173,7 +172,7 @@ def test_callbacks_are_told(make: Make) -> None:
     for start, _ in pairs:
         assert start.payload is not None
         assert start.payload[EventPayload.SERIALIZED]["model_name"] == "ops-text-embedding-002"
-    assert KEY not in str([event.payload for pair in pairs for event in pair])
+    assert EMULATOR_KEY not in str([event.payload for pair in pairs for event in pair])
 
 
 def test_events_name_the_model(make: Make, recorder: Recorder, call: Callable[..., Any]) -> None:
@@ -186,7 +185,7 @@ def test_events_name_the_model(make: Make, recorder: Recorder, call: Callable[..
     ends = [event for event in recorder.seen if isinstance(event, EmbeddingEndEvent)]
     assert [event.model_dict["model_name"] for event in starts] == ["ops-text-embedding-002"] * 3
     assert [event.chunks for event in ends] == [["a"], ["a"], ["a", "b"]]
-    assert KEY not in "".join(event.model_dump_json() for event in recorder.seen)
+    assert EMULATOR_KEY not in "".join(event.model_dump_json() for event in recorder.seen)
 
 
 def test_a_query_is_one_span(make: Make, spans: SimpleSpanHandler, call: Callable[..., Any]) -> None:

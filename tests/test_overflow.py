@@ -79,7 +79,13 @@ def test_a_model_whose_limit_is_unknown_takes_any_text(
 ) -> None:
     """Outside the catalogue no limit is known: every text is sent as it is, and nothing is said."""
     with Emulator(models={"mine": 600}, qps=None) as other:
-        settings = {"endpoint": other.url, "model": "mine", "dimension": 600, "length_function": words}
+        settings = {
+            "endpoint": other.url,
+            "api_key": other.api_key,
+            "model": "mine",
+            "dimension": 600,
+            "length_function": words,
+        }
         client = make_client(overflow=overflow, **settings)
         assert call(client.embed, [prose(20_000)]) == [other.vector(prose(20_000), model="mine")]
 

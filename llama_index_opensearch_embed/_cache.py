@@ -134,7 +134,7 @@ class CachedBatch:
         """Return the vectors of the whole batch, given those of the missing texts."""
         for position, vector in zip(self._positions, vectors, strict=True):
             self._vectors[position] = vector
-        return self._vectors  # type: ignore[return-value]  # none is None now
+        return [vector for vector in self._vectors if vector is not None]
 
     def recount(self, error: OpenSearchEmbedError) -> None:
         """Let an error that counts in the missing texts count in the whole batch."""

@@ -6,9 +6,9 @@ have to allow for that.
 """
 
 import math
-from collections.abc import Awaitable
+from typing import cast
 
-from pyrate_limiter import InMemoryBucket, Rate, RateItem
+from pyrate_limiter import AbstractBucket, InMemoryBucket, Rate, RateItem
 
 ITEM = "opensearch-embed"
 
@@ -40,10 +40,9 @@ class Departures:
                 item.timestamp = now
         item = RateItem(ITEM, now)
         self._log.leak(now)
-        return 0 if self._log.put(item) else milliseconds(self._log.waiting(item))
+        return 0 if self._log.put(item) else milliseconds_until(item, self._log)
 
 
-def milliseconds(waiting: int | Awaitable[int]) -> int:
-    """Narrow what a bucket says of its wait: only an async bucket, which none of ours is, says it with an awaitable."""
-    assert isinstance(waiting, int)  # noqa: S101
-    return waiting
+def milliseconds_until(item: RateItem, bucket: AbstractBucket) -> int:
+    """Return how long a bucket that is not async lets an item wait."""
+    return cast("int", bucket.waiting(item))

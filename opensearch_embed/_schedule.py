@@ -9,7 +9,7 @@ import weakref
 
 from pyrate_limiter import MonotonicClock, Rate, RateItem, StateBucket, TokenBucket
 
-from opensearch_embed._departures import ITEM, Departures, milliseconds
+from opensearch_embed._departures import ITEM, Departures, milliseconds_until
 from opensearch_embed._pace import SLICE_SECONDS, stopped_within
 from opensearch_embed._rate import AdaptiveRate
 
@@ -96,7 +96,7 @@ class Schedule:
             item = RateItem(ITEM, self._clock.now(), TOKENS_PER_REQUEST)
             if self._bucket.put(item):
                 return True, self._shift(left)
-            wait = milliseconds(self._bucket.waiting(item))
+            wait = milliseconds_until(item, self._bucket)
             seconds = wait / 1000
             if seconds > left:
                 return False, math.inf

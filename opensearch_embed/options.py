@@ -56,8 +56,7 @@ class Options:
 
 
 def _positive(name: str, value: object, meaning: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not LEAST <= value <= MOST:  # type: ignore[operator]
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not LEAST <= value <= MOST:
         raise ConfigurationError(f"{name} must be a number above 0 and up to {MOST:,}, not {value!r} ({meaning}).")
 
 

@@ -23,10 +23,10 @@ except ImportError:
     sys.exit(0)
 
 with atheris.instrument_imports(include=["opensearch_embed"]):
-    from opensearch_embed._conceal import concealing
-    from opensearch_embed._numbers import as_array, as_lists
-    from opensearch_embed._refusal import Reply
-    from opensearch_embed._wire import decode_reply, max_reply_bytes
+    from opensearch_embed._wire.conceal import concealing
+    from opensearch_embed._wire.numbers import as_array, as_lists
+    from opensearch_embed._wire.refusal import Reply
+    from opensearch_embed._wire.reply import decode_reply, max_reply_bytes
     from opensearch_embed.errors import ApiError, OpenSearchEmbedError, ResponseError
 
 import numpy as np

@@ -36,7 +36,8 @@ class OpenSearchEmbeddings(MadeAnew, Embeddings):
     dimension: int | None = None
     qps: float | None = 50.0
     limiter: Unserialised = None
-    max_concurrency: int = 32
+    max_concurrency: int | None = None
+    batch_size: int = 32
     timeout: float = 30.0
     retry_timeout: float = 60.0
     max_attempts: int = 10
@@ -45,6 +46,7 @@ class OpenSearchEmbeddings(MadeAnew, Embeddings):
     overflow: Literal["send", "error", "truncate", "average"] = "send"
     length_function: Unserialised = None
     cache: CacheField = None
+    compression: bool = False
     allow_http: bool = False
     ca_bundle: FilePath = None
     proxy: str | None = Field(default=None, repr=False)

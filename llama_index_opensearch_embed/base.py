@@ -2,16 +2,16 @@
 
 import logging
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import wraps
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.callbacks.base import CallbackManager
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
-from llama_index_opensearch_embed._ahead import sent_ahead, taken_ahead
 from llama_index_opensearch_embed._cache import COLLECTION, CachedBatch, searching, view_for
+from llama_index_opensearch_embed._whole import WholeList, handed_over, taken
 from opensearch_embed import EmbeddingClient, OpenSearchEmbedError, Usage
 from opensearch_embed.pydantic_support import CacheField, FilePath, MadeAnew, Unserialised, configuration_error
 
@@ -68,7 +68,8 @@ class OpenSearchEmbedding(MadeAnew, BaseEmbedding):
     dimension: int | None = None
     qps: float | None = 50.0
     limiter: Unserialised = None
-    max_concurrency: int = 32
+    max_concurrency: int | None = None
+    batch_size: int = 32
     timeout: float = 30.0
     retry_timeout: float = 60.0
     max_attempts: int = 10
@@ -77,6 +78,7 @@ class OpenSearchEmbedding(MadeAnew, BaseEmbedding):
     overflow: Literal["send", "error", "truncate", "average"] = "send"
     length_function: Unserialised = None
     cache: CacheField = None
+    compression: bool = False
     allow_http: bool = False
     ca_bundle: FilePath = None
     proxy: str | None = Field(default=None, repr=False)
@@ -138,7 +140,7 @@ class OpenSearchEmbedding(MadeAnew, BaseEmbedding):
             OpenSearchEmbedError: The first error that trying again could not mend. Its `completed` and `pending` count
                 in the batch; batches before this one are the framework's, and lost with its list.
         """
-        vectors = taken_ahead(self, texts)
+        vectors = taken(self, texts)
         return self._client.embed(texts, "document") if vectors is None else vectors
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
@@ -177,14 +179,13 @@ class OpenSearchEmbedding(MadeAnew, BaseEmbedding):
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
         """Embed texts that are to be found, in batches of `embed_batch_size`.
 
-        The requests of the next batch are sent while one is finished, unless the framework's own cache or rate limiter
-        decides what is asked for, and when.
+        All of them are one call of the core, so a small `embed_batch_size` costs no full requests; unless the
+        framework's own cache or rate limiter decides what is asked for, and when, or refused texts are isolated.
         """
-        if self.embeddings_cache is not None or self.rate_limiter is not None:
+        if self.embeddings_cache is not None or self.rate_limiter is not None or self.on_error != "raise":
             return super().get_text_embedding_batch(texts, show_progress, **kwargs)
-        size = self.embed_batch_size
-        batches = [list(texts[start : start + size]) for start in range(0, len(texts), size)]
-        with sent_ahead(self, batches, self._client.embed_lists(batches)):
+        vectors = cast("Generator[tuple[int, list[float]], None, None]", self._client.iter_embed(texts, "document"))
+        with handed_over(WholeList(self, list(texts), self.embed_batch_size, vectors), vectors):
             return super().get_text_embedding_batch(texts, show_progress, **kwargs)
 
     def _get_text_embeddings_cached(self, texts: list[str]) -> list[list[float]]:

@@ -4,16 +4,16 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from opensearch_embed._calls import Calls
-from opensearch_embed._engine import Engine
-from opensearch_embed._job import OnError
-from opensearch_embed._methods import EmbeddingMethods
-from opensearch_embed._plan import OnEmpty
+from opensearch_embed._call.call import Calls
+from opensearch_embed._call.engine import Engine
+from opensearch_embed._call.job import OnError
+from opensearch_embed._call.methods import EmbeddingMethods
 from opensearch_embed._secret import SecretString, hidden
-from opensearch_embed.models import ModelSpec
+from opensearch_embed._texts.check import OnEmpty
+from opensearch_embed.models import MAX_TEXTS_PER_REQUEST, ModelSpec
 from opensearch_embed.options import Options
 from opensearch_embed.settings import Settings, resolve_settings
-from opensearch_embed.usage import Usage
+from opensearch_embed.usage import Meter, Usage
 
 if TYPE_CHECKING:
     from pyrate_limiter import Limiter
@@ -38,7 +38,9 @@ class EmbeddingClient(EmbeddingMethods):
         qps: Requests a second, at most: the account's quota. `None` means no limit. Clients of one process with the
             same endpoint, model and qps share it.
         limiter: A `pyrate_limiter.Limiter` to use instead; with a store in Redis it serves many machines.
-        max_concurrency: Requests under way at once, at most: over all threads, and in each event loop.
+        max_concurrency: Requests under way at once, at most: over all threads, and in each event loop. `None` means as
+            many as the rate needs at the latency that there is, up to 256; and 32 without a rate.
+        batch_size: Texts in one request, at most: 1 to 32.
         timeout: Seconds for one whole request, from sending to the last byte of the answer.
         retry_timeout: Seconds for one batch, from its first attempt: no wait goes past it, no attempt starts after it.
         max_attempts: Times that one batch is sent, at most. Being throttled does not count.
@@ -51,6 +53,7 @@ class EmbeddingClient(EmbeddingMethods):
         length_function: Counts the tokens of a text. The default estimates, rather too many than too few, since the
             service's tokenizers are not public.
         cache: File that keeps vectors (SQLite), or an object with `get_many` and `put_many`: what is in it is not sent.
+        compression: Ask for compressed answers: less than half the size, for slow lines, and more work.
         allow_http: Allow an `http://` endpoint on another machine, where the key travels in clear.
         ca_bundle: File of certificates to trust instead of certifi's.
         proxy: URL of a proxy. The default is what `HTTPS_PROXY` and `NO_PROXY` say; `""` means none.
@@ -69,7 +72,8 @@ class EmbeddingClient(EmbeddingMethods):
         dimension: int | None = None,
         qps: float | None = 50.0,
         limiter: "Limiter | None" = None,
-        max_concurrency: int = 32,
+        max_concurrency: int | None = None,
+        batch_size: int = MAX_TEXTS_PER_REQUEST,
         timeout: float = 30.0,
         retry_timeout: float = 60.0,
         max_attempts: int = 10,
@@ -78,6 +82,7 @@ class EmbeddingClient(EmbeddingMethods):
         overflow: Overflow = "send",
         length_function: Callable[[str], int] | None = None,
         cache: "str | os.PathLike[str] | VectorCache | None" = None,
+        compression: bool = False,
         allow_http: bool = False,
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
@@ -97,6 +102,7 @@ class EmbeddingClient(EmbeddingMethods):
             qps=qps,
             limiter=limiter,
             max_concurrency=max_concurrency,
+            batch_size=batch_size,
             timeout=timeout,
             retry_timeout=retry_timeout,
             max_attempts=max_attempts,
@@ -105,14 +111,23 @@ class EmbeddingClient(EmbeddingMethods):
             overflow=overflow,
             length_function=length_function,
             cache=_opened(cache),
+            compression=compression,
         )
         self._set_up(settings, options)
 
     def _set_up(self, settings: Settings, options: Options) -> None:
         self.settings = settings
         self._options = options
-        self._engine = Engine(settings, options)
-        self._calls = Calls(self._engine)
+        self._made = Calls(Engine(settings, options))
+
+    @property
+    def _calls(self) -> Calls:
+        made = self._made
+        if made.engine.pid != os.getpid():
+            # Kept, so that a forked child does not tidy up connections that the parent goes on using.
+            _left_to_the_parent.append(made)
+            made = self._made = Calls(Engine(self.settings, self._options, Meter(made.engine.meter.usage)))
+        return made
 
     @property
     def model(self) -> ModelSpec:
@@ -127,15 +142,15 @@ class EmbeddingClient(EmbeddingMethods):
     @property
     def usage(self) -> Usage:
         """Requests, retries, texts and tokens since the client was made."""
-        return self._engine.meter.usage
+        return self._made.engine.meter.usage
 
     def close(self) -> None:
-        """Close threads and connections. A later call opens new ones."""
+        """Close what is idle, and what calls under way hold at their end. Waits for nobody; a later call opens anew."""
         self._calls.close()
 
     async def aclose(self) -> None:
-        """Close threads, and the connections of threads and of the running event loop."""
-        await self._engine.runtime.aclose()
+        """Close the connections of the running event loop too. See `close`."""
+        await self._calls.engine.connections.aclose()
         self._calls.close()
 
     def __enter__(self) -> Self:
@@ -175,6 +190,9 @@ class EmbeddingClient(EmbeddingMethods):
         return twin
 
     __copy__ = __deepcopy__
+
+
+_left_to_the_parent: list[Calls] = []
 
 
 def _opened(cache: "str | os.PathLike[str] | VectorCache | None") -> "VectorCache | None":

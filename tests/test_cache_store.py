@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opensearch_embed._keys import cache_key, keys_for
+from opensearch_embed._call.keys import cache_key, keys_for
 from opensearch_embed.cache import SqliteCache, VectorCache
 from opensearch_embed.errors import ConfigurationError
 

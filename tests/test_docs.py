@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from langchain_opensearch_embed import OpenSearchEmbeddings
 from llama_index_opensearch_embed import OpenSearchEmbedding
 from opensearch_embed import DEFAULT_MODEL, MODELS, EmbeddingClient, OpenSearchEmbedError, __version__, errors, settings
-from opensearch_embed._retry import is_retried
+from opensearch_embed._dispatch.retry import is_retried
 from opensearch_embed.cli import app
 from opensearch_embed.emulator import NOTICE, Emulator
 from opensearch_embed.emulator.faults import BreakKind

@@ -1,8 +1,6 @@
 """One call: its vectors so far, what is done, what is pending, and when it is over. No request is sent here."""
 
-import asyncio
 import pickle
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,13 +8,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opensearch_embed._compose import Composition, compose
-from opensearch_embed._job import Job, Stopped
-from opensearch_embed._plan import Batch, plan
-from opensearch_embed._store import Array, Lists, ListsOrErrors
+from opensearch_embed._call.job import Job
+from opensearch_embed._call.results import Array, Lists, ListsOrErrors
+from opensearch_embed._texts.batches import Batch, plan
+from opensearch_embed._texts.repeats import Composition, compose
 from opensearch_embed.errors import ApiError, InvalidRequest, RateLimited
 
 DIMENSION = 2
+
+
+class WorkedOff(Job):
+    """A job each of whose batches is ended by whoever puts or fails it."""
+
+    def put(self, batch: Batch, vectors: Any, problem: BaseException | None = None) -> None:
+        """Keep vectors, and end."""
+        super().put(batch, vectors, problem)
+        self.end(batch)
+
+    def fail(self, error: BaseException, batch: Batch | None = None) -> None:
+        """Note a failure, and end."""
+        super().fail(error, batch)
+        if batch is not None:
+            self.end(batch)
 
 
 def vectors_of(batch: Batch) -> list[list[float]]:
@@ -24,21 +37,20 @@ def vectors_of(batch: Batch) -> list[list[float]]:
     return [[float(index)] * DIMENSION for index in batch.indices]
 
 
-def make_job(texts: Sequence[str], kind: Any = Lists, stop: Any = None, on_progress: Any = None) -> Job[Any]:
+def make_job(texts: Sequence[str], kind: Any = Lists, on_progress: Any = None) -> Job:
     """A job for texts; the empty ones are blank."""
     sizes = [len(text) for text in texts]
-    return Job(
+    return WorkedOff(
         len(texts),
         plan(texts, sizes),
         [index for index, size in enumerate(sizes) if not size],
         input_type="document",
         store=kind(len(texts), DIMENSION),
-        stop=stop or threading.Event(),
         on_progress=on_progress,
     )
 
 
-def finish(job: Job[Any]) -> None:
+def finish(job: Job) -> None:
     """Do everything that is left of a job, the last batch first."""
     taken: list[Batch] = []
     while (batch := job.take()) is not None:
@@ -74,7 +86,7 @@ def test_rows_come_in_order() -> None:
 def test_a_job_of_nothing_is_over_at_once(texts: list[str], kind: Any, shape: tuple[int, ...]) -> None:
     """Where nothing is to be sent, the result is there, and nothing can be taken."""
     job = make_job(texts, kind)
-    assert job.settled.is_set()
+    assert job.settled
     assert job.take() is None
     assert np.shape(job.outcome()) == ((2, DIMENSION) if texts else shape)
     assert not np.any(job.outcome())
@@ -89,25 +101,24 @@ def test_a_job_is_over_when_its_last_batch_is_done() -> None:
     assert other is not None
     assert (len(job), job.take()) == (0, None)
     job.put(other, vectors_of(other))
-    assert not job.settled.is_set()
+    assert not job.settled
     job.put(one, vectors_of(one))
-    assert job.settled.is_set()
+    assert job.settled
 
 
-@pytest.mark.parametrize("make_stop", [threading.Event, asyncio.Event])
-def test_an_error_stops_the_job(make_stop: Any) -> None:
+def test_an_error_stops_the_job() -> None:
     """After the first error nothing more is taken; what is under way is awaited, and its vectors are kept."""
-    job = make_job(["text"] * 100, stop=make_stop())
+    job = make_job(["text"] * 100)
     one, other = job.take(), job.take()
     assert one is not None
     assert other is not None
-    job.fail(InvalidRequest("no"))
-    assert job.stop.is_set()
+    job.fail(RateLimited("no"), one)
+    assert job.halted
     assert job.take() is None
-    assert not job.settled.is_set()
+    assert not job.settled
     job.put(other, vectors_of(other))
-    assert job.settled.is_set()
-    with pytest.raises(InvalidRequest) as caught:
+    assert job.settled
+    with pytest.raises(RateLimited) as caught:
         job.outcome()
     assert caught.value.completed == {index: [float(index)] * DIMENSION for index in range(32, 64)}
     assert caught.value.pending == [*range(32), *range(64, 100)]
@@ -119,12 +130,11 @@ def test_an_error_stops_the_job(make_stop: Any) -> None:
 def test_the_first_error_counts() -> None:
     """Errors after the first, and batches that were stopped by it, do not take its place."""
     job = make_job(["text"] * 128)
-    for _ in range(4):
-        job.take()
+    batches = [job.take() for _ in range(4)]
     first = RateLimited("first")
-    for error in (Stopped(), first, InvalidRequest("second"), Stopped()):
-        job.fail(error)
-    assert job.settled.is_set()
+    for error, batch in zip((first, InvalidRequest("second"), ValueError(), RateLimited()), batches, strict=True):
+        job.fail(error, batch)
+    assert job.settled
     with pytest.raises(RateLimited) as caught:
         job.outcome()
     assert caught.value is first
@@ -205,7 +215,7 @@ def test_threads_share_a_job() -> None:
     with ThreadPoolExecutor(8) as pool:
         for future in [pool.submit(work) for _ in range(8)]:
             future.result()
-    assert job.settled.is_set()
+    assert job.settled
     assert job.outcome() == [[float(index)] * DIMENSION for index in range(3200)]
 
 
@@ -219,26 +229,25 @@ def test_a_store_never_mixes_up_a_short_batch(kind: Any) -> None:
 # --- texts that the service refuses ---
 
 
-def composed(composition: Composition, kind: Any = Lists, **settings: Any) -> Job[Any]:
+def composed(composition: Composition, kind: Any = Lists, **settings: Any) -> Job:
     """A job for what was composed."""
-    return Job(
+    return WorkedOff(
         composition.count,
         plan(composition.items, composition.sizes),
         [],
         input_type="document",
         store=kind(composition.count, DIMENSION),
-        stop=threading.Event(),
         composition=composition,
         **settings,
     )
 
 
-def isolating(texts: Sequence[str], kind: Any = Lists, on_error: Any = "isolate", **settings: Any) -> Job[Any]:
+def isolating(texts: Sequence[str], kind: Any = Lists, on_error: Any = "isolate", **settings: Any) -> Job:
     """A job that looks for the texts that are refused."""
     return composed(compose(texts, [len(text) for text in texts]), kind, on_error=on_error, **settings)
 
 
-def serve(job: Job[Any], bad: str = "bad", status: int = 400) -> list[list[str]]:
+def serve(job: Job, bad: str = "bad", status: int = 400) -> list[list[str]]:
     """Answer a job's batches as a service that refuses one text; return the batches."""
     batches: list[list[str]] = []
     while (batch := job.take()) is not None:
@@ -247,7 +256,7 @@ def serve(job: Job[Any], bad: str = "bad", status: int = 400) -> list[list[str]]
             job.fail(InvalidRequest("no", status=status, code="InvalidParameter", message="no", request_id="r"), batch)
         else:
             job.put(batch, job.store.read(vectors_of(batch)))
-    assert job.settled.is_set()
+    assert job.settled
     return batches
 
 
@@ -285,7 +294,7 @@ def test_an_error_that_is_not_about_a_text_is_not_isolated(error: Exception) -> 
     """Sending halves would not help, so the job stops."""
     job = isolating(MIXED)
     job.fail(error, job.take())
-    assert job.settled.is_set()
+    assert job.settled
     with pytest.raises(type(error)) as caught:
         job.outcome()
     assert caught.value is error
@@ -379,7 +388,8 @@ def test_pieces_are_joined_when_the_last_has_come() -> None:
     job.recall({halves[1].indices[0]: [2.0, 2.0]})
     assert seen == [([[2.0, 2.0], [3.0, 3.0]], ["yy", "zz"])]
     job.put(Batch(batch.indices[:1], ["x"]), [[1.0, 1.0]])
-    assert job.settled.is_set()
+    job.end(batch)
+    assert job.settled
     assert job.outcome() == [[1.0, 1.0], [9.0, 9.0], [9.0, 9.0]]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from opensearch_embed._length import average, estimate_tokens, split, sure_bytes, truncate
+from opensearch_embed._texts.length import average, estimate_tokens, split, sure_bytes, truncate
 from opensearch_embed.errors import InputError
 
 COUNTERS: dict[str, Callable[[str], int]] = {

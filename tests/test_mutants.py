@@ -13,12 +13,14 @@ import numpy as np
 import orjson
 import pytest
 
-from opensearch_embed._compose import Composition, compose
-from opensearch_embed._conceal import chain, concealing, strip
-from opensearch_embed._length import average, split, sure_bytes, truncate
-from opensearch_embed._plan import ENVELOPE_BYTES, check_texts, measure, plan
-from opensearch_embed._refusal import Reply, named, refusal
-from opensearch_embed._wire import decode_reply, request_path
+from opensearch_embed._texts.batches import plan
+from opensearch_embed._texts.check import ENVELOPE_BYTES, check_texts, measure
+from opensearch_embed._texts.length import average, split, sure_bytes, truncate
+from opensearch_embed._texts.repeats import Composition, compose
+from opensearch_embed._wire.conceal import chain, concealing, strip
+from opensearch_embed._wire.refusal import Reply, named, refusal
+from opensearch_embed._wire.reply import decode_reply
+from opensearch_embed._wire.request import request_path
 from opensearch_embed.errors import ApiError, ConfigurationError, InputError, ResponseError
 from opensearch_embed.models import MAX_BODY_BYTES, MODELS, find_model
 from opensearch_embed.options import LEAST, MOST, Options

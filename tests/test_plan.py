@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opensearch_embed._plan import ENVELOPE_BYTES, Batch, check_input_type, check_texts, encoded_size, measure, plan
-from opensearch_embed._wire import encode_request
+from opensearch_embed._texts.batches import Batch, plan
+from opensearch_embed._texts.check import ENVELOPE_BYTES, check_input_type, check_texts, encoded_size, measure
+from opensearch_embed._wire.request import encode_request
 from opensearch_embed.errors import InputError
 from opensearch_embed.models import MAX_BODY_BYTES, MAX_TEXTS_PER_REQUEST
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opensearch_embed._conceal import EXCERPT_CHARS, concealing, strip
-from opensearch_embed._refusal import ERRORS_BY_CODE, Reply, error_class, retry_after
-from opensearch_embed._wire import decode_reply
+from opensearch_embed._wire.conceal import EXCERPT_CHARS, concealing, strip
+from opensearch_embed._wire.refusal import ERRORS_BY_CODE, Reply, error_class, retry_after
+from opensearch_embed._wire.reply import decode_reply
 from opensearch_embed.errors import (
     ApiError,
     AuthenticationError,

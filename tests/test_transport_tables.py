@@ -13,8 +13,8 @@ from aiohttp import client_exceptions
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from opensearch_embed import _http_aiohttp, _http_requests
-from opensearch_embed._transport import HeaderSecret, Target
+from opensearch_embed._http import aio, sync
+from opensearch_embed._http.target import HeaderSecret, Target
 from opensearch_embed.errors import ConfigurationError, ConnectFailed, TimedOut, TransportError
 from opensearch_embed.settings import resolve_settings
 
@@ -41,12 +41,12 @@ def bare(kind: type[BaseException]) -> BaseException:
 
 
 FOREIGN = [
-    *((kind, _http_requests) for kind in own_errors(requests.exceptions, requests.exceptions.RequestException)),
-    *((kind, _http_requests) for kind in own_errors(urllib3.exceptions, urllib3.exceptions.HTTPError)),
-    *((kind, _http_aiohttp) for kind in own_errors(client_exceptions, aiohttp.ClientError)),
-    (TimeoutError, _http_aiohttp),
-    (ConnectionResetError, _http_aiohttp),
-    (OSError, _http_aiohttp),
+    *((kind, sync) for kind in own_errors(requests.exceptions, requests.exceptions.RequestException)),
+    *((kind, sync) for kind in own_errors(urllib3.exceptions, urllib3.exceptions.HTTPError)),
+    *((kind, aio) for kind in own_errors(client_exceptions, aiohttp.ClientError)),
+    (TimeoutError, aio),
+    (ConnectionResetError, aio),
+    (OSError, aio),
 ]
 
 
@@ -55,7 +55,7 @@ def test_every_foreign_error_has_a_row(kind: type[Exception], transport: Any) ->
     """No error that a library can raise is left to the rule for what nobody has thought of."""
     rows = [ours for foreign, ours, _ in transport.ERRORS if issubclass(kind, foreign)]
     assert rows
-    ours = make_target().translate(bare(kind), transport.ERRORS)
+    ours = make_target().translate(bare(kind), transport.ERRORS, 7.5)
     assert isinstance(ours, TransportError)
     assert kind.__name__ in str(ours)
     assert "https://api.example" in str(ours)
@@ -70,33 +70,33 @@ R, U, A = requests.exceptions, urllib3.exceptions, client_exceptions
 
 # Foreign error, our class, our words: where the order of the rows matters, and where users meet them.
 ROWS: list[tuple[type[BaseException], Any, type[TransportError], str]] = [
-    (R.ConnectTimeout, _http_requests, TimedOut, "no connection in time"),
-    (R.ReadTimeout, _http_requests, TimedOut, "the answer did not come in time"),
-    (R.Timeout, _http_requests, TimedOut, "the answer did not come in time"),
-    (R.ProxyError, _http_requests, ConnectFailed, "the proxy gave no connection"),
-    (R.SSLError, _http_requests, ConnectFailed, "the encrypted connection failed"),
-    (R.ConnectionError, _http_requests, TransportError, "the connection broke"),
-    (R.ChunkedEncodingError, _http_requests, TransportError, "the connection broke"),
-    (R.RequestException, _http_requests, TransportError, "the request failed"),
-    (U.ReadTimeoutError, _http_requests, TimedOut, "the answer did not come in time"),
-    (U.ConnectTimeoutError, _http_requests, TimedOut, "in time"),
-    (U.NewConnectionError, _http_requests, ConnectFailed, "no connection"),
-    (U.NameResolutionError, _http_requests, ConnectFailed, "no connection"),
-    (U.SSLError, _http_requests, ConnectFailed, "the encrypted connection failed"),
-    (U.ProtocolError, _http_requests, TransportError, "the request failed"),
-    (A.ConnectionTimeoutError, _http_aiohttp, TimedOut, "in time"),
-    (A.SocketTimeoutError, _http_aiohttp, TimedOut, "the answer did not come in time"),
-    (A.ServerTimeoutError, _http_aiohttp, TimedOut, "the answer did not come in time"),
-    (TimeoutError, _http_aiohttp, TimedOut, "the answer did not come in time"),
-    (A.ClientProxyConnectionError, _http_aiohttp, ConnectFailed, "the proxy gave no connection"),
-    (A.ClientHttpProxyError, _http_aiohttp, ConnectFailed, "the proxy gave no connection"),
-    (A.ClientConnectorSSLError, _http_aiohttp, ConnectFailed, "the encrypted connection failed"),
-    (A.ClientConnectorDNSError, _http_aiohttp, ConnectFailed, "no connection"),
-    (A.ClientConnectorError, _http_aiohttp, ConnectFailed, "no connection"),
-    (A.ServerDisconnectedError, _http_aiohttp, TransportError, "the connection broke"),
-    (A.ClientOSError, _http_aiohttp, TransportError, "the connection broke"),
-    (A.ClientPayloadError, _http_aiohttp, TransportError, "the request failed"),
-    (ConnectionResetError, _http_aiohttp, TransportError, "the request failed"),
+    (R.ConnectTimeout, sync, TimedOut, "no connection in time"),
+    (R.ReadTimeout, sync, TimedOut, "the answer did not come in time"),
+    (R.Timeout, sync, TimedOut, "the answer did not come in time"),
+    (R.ProxyError, sync, ConnectFailed, "the proxy gave no connection"),
+    (R.SSLError, sync, ConnectFailed, "the encrypted connection failed"),
+    (R.ConnectionError, sync, TransportError, "the connection broke"),
+    (R.ChunkedEncodingError, sync, TransportError, "the connection broke"),
+    (R.RequestException, sync, TransportError, "the request failed"),
+    (U.ReadTimeoutError, sync, TimedOut, "the answer did not come in time"),
+    (U.ConnectTimeoutError, sync, TimedOut, "in time"),
+    (U.NewConnectionError, sync, ConnectFailed, "no connection"),
+    (U.NameResolutionError, sync, ConnectFailed, "no connection"),
+    (U.SSLError, sync, ConnectFailed, "the encrypted connection failed"),
+    (U.ProtocolError, sync, TransportError, "the request failed"),
+    (A.ConnectionTimeoutError, aio, TimedOut, "in time"),
+    (A.SocketTimeoutError, aio, TimedOut, "the answer did not come in time"),
+    (A.ServerTimeoutError, aio, TimedOut, "the answer did not come in time"),
+    (TimeoutError, aio, TimedOut, "the answer did not come in time"),
+    (A.ClientProxyConnectionError, aio, ConnectFailed, "the proxy gave no connection"),
+    (A.ClientHttpProxyError, aio, ConnectFailed, "the proxy gave no connection"),
+    (A.ClientConnectorSSLError, aio, ConnectFailed, "the encrypted connection failed"),
+    (A.ClientConnectorDNSError, aio, ConnectFailed, "no connection"),
+    (A.ClientConnectorError, aio, ConnectFailed, "no connection"),
+    (A.ServerDisconnectedError, aio, TransportError, "the connection broke"),
+    (A.ClientOSError, aio, TransportError, "the connection broke"),
+    (A.ClientPayloadError, aio, TransportError, "the request failed"),
+    (ConnectionResetError, aio, TransportError, "the request failed"),
 ]
 
 
@@ -105,7 +105,7 @@ def test_the_order_of_the_rows(
     foreign: type[BaseException], transport: Any, kind: type[TransportError], words: str
 ) -> None:
     """An error that is two things at once is told as the one that helps."""
-    ours = make_target().translate(bare(foreign), transport.ERRORS)
+    ours = make_target().translate(bare(foreign), transport.ERRORS, 7.5)
     assert type(ours) is kind
     assert words in str(ours)
     assert not ours.permanent
@@ -122,26 +122,26 @@ NESTED: list[tuple[str, BaseException, Any, type[TransportError]]] = [
     (
         "requests keeps urllib3's as an argument, and that one its reason",
         R.ConnectionError(U.MaxRetryError(None, "/", bare(U.NameResolutionError))),  # type: ignore[arg-type]
-        _http_requests,
+        sync,
         ConnectFailed,
     ),
-    ("a refused connection", R.ConnectionError(bare(U.NewConnectionError)), _http_requests, ConnectFailed),
-    ("a read that is too slow", R.ConnectionError(bare(U.ReadTimeoutError)), _http_requests, TimedOut),
-    ("a connection that broke", R.ConnectionError(U.ProtocolError("x", OSError())), _http_requests, TransportError),
-    ("a cause", behind(R.RequestException(), R.ReadTimeout()), _http_requests, TimedOut),
-    ("a cause of a cause", behind(aiohttp.ClientError(), behind(OSError(), TimeoutError())), _http_aiohttp, TimedOut),
+    ("a refused connection", R.ConnectionError(bare(U.NewConnectionError)), sync, ConnectFailed),
+    ("a read that is too slow", R.ConnectionError(bare(U.ReadTimeoutError)), sync, TimedOut),
+    ("a connection that broke", R.ConnectionError(U.ProtocolError("x", OSError())), sync, TransportError),
+    ("a cause", behind(R.RequestException(), R.ReadTimeout()), sync, TimedOut),
+    ("a cause of a cause", behind(aiohttp.ClientError(), behind(OSError(), TimeoutError())), aio, TimedOut),
 ]
 
 
 @pytest.mark.parametrize(("error", "transport", "kind"), [pytest.param(*case, id=name) for name, *case in NESTED])
 def test_what_is_behind_counts(error: BaseException, transport: Any, kind: type[TransportError]) -> None:
     """The first row that matches an error, or one behind it, decides."""
-    assert type(make_target().translate(error, transport.ERRORS)) is kind
+    assert type(make_target().translate(error, transport.ERRORS, 7.5)) is kind
 
 
 def test_an_error_that_nobody_thought_of() -> None:
     """What is in no row is a TransportError all the same."""
-    ours = make_target().translate(ZeroDivisionError(), _http_requests.ERRORS)
+    ours = make_target().translate(ZeroDivisionError(), sync.ERRORS, 7.5)
     assert type(ours) is TransportError
     assert "the request failed (ZeroDivisionError)" in str(ours)
 
@@ -150,17 +150,17 @@ def test_errors_that_are_behind_each_other_end() -> None:
     """A circle of causes is walked once."""
     one, other = OSError(), TimeoutError()
     one.__cause__, other.__context__ = other, one
-    assert type(make_target().translate(one, _http_aiohttp.ERRORS)) is TimedOut
+    assert type(make_target().translate(one, aio.ERRORS, 7.5)) is TimedOut
 
 
 REFUSED = ssl.SSLCertVerificationError(1, "certificate verify failed")
 REFUSED.verify_message = "self-signed certificate"
 
 CERTIFICATES = [
-    ("requests", R.SSLError(U.MaxRetryError(None, "/", U.SSLError(REFUSED))), _http_requests, "self-signed"),  # type: ignore[arg-type]
-    ("aiohttp", behind(bare(A.ClientConnectorCertificateError), REFUSED), _http_aiohttp, "self-signed"),
-    ("behind a time-out", behind(R.ConnectTimeout(), REFUSED), _http_requests, "self-signed"),
-    ("without a reason", ssl.SSLCertVerificationError(), _http_aiohttp, "not trusted"),
+    ("requests", R.SSLError(U.MaxRetryError(None, "/", U.SSLError(REFUSED))), sync, "self-signed"),  # type: ignore[arg-type]
+    ("aiohttp", behind(bare(A.ClientConnectorCertificateError), REFUSED), aio, "self-signed"),
+    ("behind a time-out", behind(R.ConnectTimeout(), REFUSED), sync, "self-signed"),
+    ("without a reason", ssl.SSLCertVerificationError(), aio, "not trusted"),
 ]
 
 
@@ -169,7 +169,7 @@ CERTIFICATES = [
 )
 def test_a_refused_certificate_is_permanent(error: BaseException, transport: Any, words: str) -> None:
     """A certificate that is not trusted will not be trusted a second later; the error says why, and what may help."""
-    ours = make_target().translate(error, transport.ERRORS)
+    ours = make_target().translate(error, transport.ERRORS, 7.5)
     assert type(ours) is ConnectFailed
     assert ours.permanent
     for said in ("its certificate is refused", words, "ca_bundle="):
@@ -187,7 +187,7 @@ ADVICE: list[tuple[BaseException, str]] = [
 @pytest.mark.parametrize(("error", "words"), ADVICE)
 def test_an_error_says_what_to_do(error: BaseException, words: str) -> None:
     """Each of our errors has its advice."""
-    assert words in str(make_target().translate(error, _http_requests.ERRORS))
+    assert words in str(make_target().translate(error, sync.ERRORS, 7.5))
 
 
 def test_a_foreign_error_is_stripped() -> None:
@@ -199,7 +199,7 @@ def test_a_foreign_error_is_stripped() -> None:
     try:
         raise error
     except R.ConnectionError as caught:
-        make_target().translate(caught, _http_requests.ERRORS)
+        make_target().translate(caught, sync.ERRORS, 7.5)
     assert not hasattr(error.request, "headers")
     assert error.__traceback__ is None
     assert error.note == "more of ***"  # type: ignore[attr-defined]
@@ -213,7 +213,7 @@ def test_a_proxys_password_is_stripped() -> None:
     url = URL("http://user:word@proxy.example:3128")
     info = aiohttp.RequestInfo(url, "CONNECT", headers, url)
     error = aiohttp.ClientHttpProxyError(info, (), status=407, message="Proxy Authentication Required")
-    make_target().translate(error, _http_aiohttp.ERRORS)
+    make_target().translate(error, aio.ERRORS, 7.5)
     for shown in (str(error), repr(error), repr(vars(error))):
         assert "word" not in shown
         assert "dXNlcjp3b3Jk" not in shown

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opensearch_embed._numbers import as_array, as_lists
-from opensearch_embed._refusal import Reply
-from opensearch_embed._wire import decode_reply, encode_request, max_reply_bytes, request_path
+from opensearch_embed._wire.numbers import as_array, as_lists
+from opensearch_embed._wire.refusal import Reply
+from opensearch_embed._wire.reply import decode_reply, max_reply_bytes
+from opensearch_embed._wire.request import encode_request, request_path
 from opensearch_embed.errors import (
     ApiError,
     InvalidRequest,

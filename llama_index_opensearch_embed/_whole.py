@@ -1,0 +1,73 @@
+"""One call of the framework is one call of the core: its batches take their vectors from one stream over all texts.
+
+The framework hands over one batch, waits for it, and then hands over the next. So a small `embed_batch_size` would make
+requests that are not full, and between two batches nothing would be under way.
+"""
+
+import contextlib
+import re
+from collections.abc import Generator, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from opensearch_embed import ApiError, InputError, OpenSearchEmbedError
+
+Vectors = Iterator[tuple[int, list[float]]]
+
+
+class WholeList:
+    """The texts of one call of the framework, and their vectors as they come."""
+
+    def __init__(self, owner: object, texts: list[str], size: int, vectors: Vectors) -> None:
+        self._owner = owner
+        self._texts = texts
+        self._size = size
+        self._vectors = vectors
+        self._start = 0
+
+    def take(self, owner: object, texts: list[str]) -> list[list[float]] | None:
+        """Return the vectors of a batch, if it is the next one of this owner."""
+        start, end = self._start, self._start + self._size
+        if owner is not self._owner or not texts or self._texts[start:end] != texts:
+            return None
+        self._start = end
+        taken: list[list[float]] = []
+        try:
+            for _ in texts:
+                taken.append(next(self._vectors)[1])
+        except OpenSearchEmbedError as error:
+            _recount(error, start, taken, len(texts))
+            raise
+        return taken
+
+
+_current: ContextVar[WholeList | None] = ContextVar("opensearch_embed_whole", default=None)
+
+
+@contextlib.contextmanager
+def handed_over(whole: WholeList, vectors: Generator[Any, None, None]) -> Iterator[None]:
+    """Let `taken` find the vectors of a list's batches, inside."""
+    token = _current.set(whole)
+    try:
+        with contextlib.closing(vectors):
+            yield
+    finally:
+        _current.reset(token)
+
+
+def taken(owner: object, texts: list[str]) -> list[list[float]] | None:
+    """Return the vectors of a batch, if it belongs to a list that was handed over."""
+    whole = _current.get()
+    return None if whole is None else whole.take(owner, texts)
+
+
+def _recount(error: OpenSearchEmbedError, start: int, taken: list[list[float]], count: int) -> None:
+    """Let an error that counts in the whole list count in one batch, whose first vectors were taken."""
+    error.args = (re.sub(r"texts\[(\d+)\]", lambda place: f"texts[{int(place[1]) - start}]", str(error)),)
+    if isinstance(error, InputError) and error.index is not None:
+        error.index -= start
+    if isinstance(error, ApiError):
+        error.indices = [index - start for index in error.indices]
+    received = {index - start: vector for index, vector in error.completed.items() if start <= index < start + count}
+    error.completed = dict(sorted((dict(enumerate(taken)) | received).items()))
+    error.pending = [index for index in range(count) if index not in error.completed]

@@ -1,0 +1,125 @@
+"""One dispatcher behind one lock, for all clients of a process that share a rate; and who is woken when it changes.
+
+A finaliser may run in the middle of anything, also of what holds the lock, so `drop` never waits for it: what is
+dropped goes into a queue that the next operation empties. Nothing is called back under the lock.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from opensearch_embed._dispatch.dispatcher import Dispatcher, Outcome
+from opensearch_embed._dispatch.lanes import Turn
+from opensearch_embed.options import Options
+from opensearch_embed.settings import Settings
+
+logger = logging.getLogger("opensearch_embed")
+QUIET_SECONDS = 60.0
+"""After a warning, later ones are of level INFO for so long."""
+
+T = TypeVar("T")
+
+
+class Turnstile:
+    """Lets requests leave, one after another. Safe to share between threads, event loops and finalisers.
+
+    Attributes:
+        limiter: The user's own limiter, if there is one, which is asked for each turn.
+    """
+
+    def __init__(self, qps: float | None, limiter: Any = None) -> None:
+        self.limiter = limiter
+        self._dispatcher = Dispatcher(qps, limited=limiter is not None)
+        self._lock = threading.Lock()
+        self._dropped: deque[Turn] = deque()
+        self._quiet_until = -QUIET_SECONDS
+
+    def take(self, turn: Turn) -> float:
+        """Take a turn, if it is due. See `Dispatcher.take`."""
+        return self._locked(lambda now: self._dispatcher.take(turn, now))
+
+    def permit(self, granted: bool) -> None:
+        """Note what the limiter said."""
+        self._locked(lambda _: self._dispatcher.permit(granted))
+
+    def answer(self, turn: Turn, outcome: Outcome) -> bool:
+        """Note how a request ended; tell whether it found an outage."""
+        before = self._pace()
+        found: bool = self._locked(lambda now: self._dispatcher.answer(turn, outcome, now))
+        self._tell(before)
+        return found
+
+    def drop(self, turn: Turn) -> None:
+        """Forget a turn, wherever it is. Waits for nothing."""
+        self._dropped.append(turn)
+        # Whoever holds the lock looks at the queue once more when it lets go.
+        while self._dropped and self._lock.acquire(blocking=False):
+            self._finish(None)
+
+    def _locked(self, operation: Callable[[float], T]) -> T:
+        self._lock.acquire()
+        result = self._finish(operation)
+        while self._dropped and self._lock.acquire(blocking=False):
+            self._finish(None)
+        return result
+
+    def _finish(self, operation: Callable[[float], T] | None) -> Any:
+        """Do what needs the lock, which is held; let go of it, and wake who has come to the front."""
+        result, wake = None, []
+        try:
+            while self._dropped:
+                self._dispatcher.drop(self._dropped.popleft())
+            now = time.monotonic()
+            if operation is not None:
+                result = operation(now)
+            wake = self._dispatcher.to_wake(now)
+        finally:
+            self._lock.release()
+        for turn in wake:
+            if not turn.wake():
+                self._dropped.append(turn)  # its event loop is closed
+        return result
+
+    def _pace(self) -> tuple[bool, float]:
+        rate = self._dispatcher.rate
+        return self._dispatcher.outage.since is not None, 0.0 if rate is None else rate.current
+
+    def _tell(self, before: tuple[bool, float]) -> None:
+        """Log a change of pace."""
+        (was_down, was_rate), (down, rate) = before, self._pace()
+        if down and not was_down:
+            self.warn("The service is unreachable or refuses everything: two requests a second until it is back.")
+        elif was_down and not down:
+            logger.info("The service is back.")
+        elif rate < was_rate:
+            self.warn(f"The service refuses requests (429): down to {rate:.1f} requests a second for now.")
+
+    def warn(self, message: str) -> None:
+        """Log what slows jobs down: a warning the first time in a while."""
+        now = time.monotonic()
+        level = logging.INFO if now < self._quiet_until else logging.WARNING
+        if level == logging.WARNING:
+            self._quiet_until = now + QUIET_SECONDS
+        logger.log(level, message)
+
+
+_turnstiles: dict[tuple[str, str, float | None, int], Turnstile] = {}
+_of_process = os.getpid()
+
+
+def turnstile_for(settings: Settings, options: Options) -> Turnstile:
+    """Return the turnstile that all clients of this process alike share."""
+    global _of_process
+    if _of_process != os.getpid():
+        # A forked child starts afresh: another thread of the parent may have held a lock at that moment.
+        _turnstiles.clear()
+        _of_process = os.getpid()
+    qps = None if options.qps is None or options.limiter is not None else float(options.qps)
+    key = (settings.endpoint, settings.model.service_id, qps, id(options.limiter) if options.limiter is not None else 0)
+    found = _turnstiles.get(key)
+    # A limiter is kept by its turnstile, so its id is not used again.
+    return found if found is not None else _turnstiles.setdefault(key, Turnstile(qps, options.limiter))

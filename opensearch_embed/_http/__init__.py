@@ -1,0 +1,1 @@
+"""HOW BYTES TRAVEL: requests, aiohttp, deadlines, what is open."""

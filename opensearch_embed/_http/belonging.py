@@ -1,0 +1,55 @@
+"""Whether an answer belongs to its request.
+
+What a gateway sends twice on a kept connection would be other texts' vectors.
+
+It knows no HTTP library: only what was sent and received on one connection before.
+"""
+
+import select
+import socket
+
+from opensearch_embed.errors import ResponseError
+
+MAX_INTERIM = 20
+"""Interim answers (1xx) to one request, at most."""
+
+
+class LastAnswer:
+    """The last exchange of one connection."""
+
+    def __init__(self) -> None:
+        self._sent: int | None = None
+        self._received: tuple[int, int] | None = None
+
+    def check(self, sent: bytes, received: bytes, status: int) -> None:
+        """Note an exchange.
+
+        Raises:
+            ResponseError: The answer is the one before it, byte for byte, which was to other texts.
+        """
+        if not 200 <= status < 300:
+            self._sent = self._received = None
+            return
+        before = self._sent, self._received
+        # Python's own hashes: they are kept in memory alone, and are fast.
+        self._sent, self._received = hash(sent), (len(received), hash(received))
+        if before[0] is not None and before[0] != self._sent and before[1] == self._received:
+            raise ResponseError(
+                "The service's answer repeats, byte for byte, the one before it on the same connection, which was to "
+                "other texts. A gateway may be at fault: it is asked for again on another connection."
+            )
+
+
+def is_quiet(sock: socket.socket | None) -> bool:
+    """Tell whether an idle connection has nothing to say: neither bytes that nobody asked for, nor its end."""
+    if sock is None or sock.fileno() < 0:
+        return False
+    for layer in (sock, getattr(sock, "sslobj", None)):  # the second is TLS inside of TLS
+        pending = getattr(layer, "pending", None)
+        if pending is not None and pending():
+            return False
+    if not hasattr(select, "poll"):
+        return not select.select([sock], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return not poll.poll(0)

@@ -1,0 +1,1 @@
+"""WHAT is sent: checks, token estimates, overflow, repeats, batches. Pure."""

@@ -1,0 +1,75 @@
+"""What becomes of a text that is longer than its model reads: sent all the same, refused, cut, or split."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from opensearch_embed._texts.length import average, estimate_tokens, split, sure_bytes, truncate
+from opensearch_embed.errors import InputError
+from opensearch_embed.models import ModelSpec
+from opensearch_embed.options import Options
+
+
+class LengthRule:
+    """The rule of one client, for a model whose limit is known.
+
+    Attributes:
+        sure_size: Encoded size up to which a text is surely short enough. A user's own counter is asked for each text.
+    """
+
+    def __init__(self, model: ModelSpec, limit: int, options: Options) -> None:
+        self._model = model
+        self._limit = limit
+        self._action = options.overflow
+        self._count = options.length_function or estimate_tokens
+        self.sure_size = 0 if options.length_function else sure_bytes(limit) + 2  # the quotes
+        self._long = 0
+        self._warned = False
+
+    @classmethod
+    def of(cls, model: ModelSpec, options: Options) -> "LengthRule | None":
+        """Return the rule; `None` where the limit is not known."""
+        return None if model.max_input_tokens is None else cls(model, model.max_input_tokens, options)
+
+    def shorten(self, text: str, index: int) -> list[str]:
+        """Return what is sent for a text.
+
+        Raises:
+            InputError: It is too long, and `overflow="error"`.
+        """
+        if self._count(text) <= self._limit:
+            return [text]
+        if self._action in ("truncate", "average"):
+            try:
+                return self._cut(text)
+            except InputError as error:
+                raise InputError(f"texts[{index}]: {error}", index=index) from error
+        if self._action == "error":
+            raise InputError(
+                f"texts[{index}] has about {self._count(text):,} tokens; {self._model.service_id} reads "
+                f"{self._limit:,}. Split it, or say overflow='truncate' or 'average'.",
+                index=index,
+            )
+        self._long += 1
+        return [text]
+
+    def _cut(self, text: str) -> list[str]:
+        if self._action == "truncate":
+            return [truncate(text, self._limit, self._count)]
+        return split(text, self._limit, self._count)
+
+    def combine(self, vectors: Sequence[Any], pieces: Sequence[str]) -> Any:
+        """Return the vector of a text from those of its pieces, each as heavy as it is long."""
+        return average(vectors, [self._count(piece) for piece in pieces])
+
+    def warn_once(self) -> None:
+        """Say, once for each client, that texts look too long and are sent all the same."""
+        if self._long and not self._warned:
+            self._warned = True
+            look = "1 text looks" if self._long == 1 else f"{self._long} texts look"
+            warnings.warn(
+                f"{look} longer than the {self._limit:,} tokens that {self._model.service_id} reads; "
+                "what the service does with the rest is not documented. Choose with overflow='error', 'truncate' or "
+                "'average', and count exactly with length_function=.",
+                stacklevel=5,
+            )

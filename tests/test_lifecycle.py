@@ -284,7 +284,8 @@ def test_ctrl_c_stops_a_sync_job(fault: Any) -> None:
     assert len(completed) == 256
     assert sorted([index for index, _ in completed] + pending) == list(range(2000))
     assert "256 of 2000 texts" in notes[0]
-    assert errors == ""
+    # A job that slows down says so: a warning, once.
+    assert [line[:16] for line in errors.splitlines()] in ([], ["A request failed"])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process there cannot be sent Ctrl-C alone")

@@ -11,7 +11,7 @@ from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.options import Options
 
 NO_NUMBER_ABOVE_ZERO: list[Any] = [0, -1, -0.5, math.nan, math.inf, -math.inf, True, "50", [50], object]
-NO_WHOLE_NUMBER: list[Any] = [0, -1, 1.0, 2.5, math.nan, math.inf, None, True, "8", [8]]
+NO_WHOLE_NUMBER: list[Any] = [0, -1, 1.0, 2.5, math.nan, math.inf, True, "8", [8]]
 
 # Argument, values that make no sense, what the message says besides the argument's name.
 REFUSED = [
@@ -19,7 +19,10 @@ REFUSED = [
     ("timeout", [*NO_NUMBER_ABOVE_ZERO, None], "seconds for one request"),
     ("retry_timeout", [*NO_NUMBER_ABOVE_ZERO[1:], None], "retry_timeout=0 means no retries"),
     ("max_concurrency", NO_WHOLE_NUMBER, "use max_concurrency=1 to send one request at a time"),
-    ("max_attempts", NO_WHOLE_NUMBER, "use max_attempts=1 to send once"),
+    ("batch_size", [*NO_WHOLE_NUMBER, None], "texts in one request"),
+    ("batch_size", [33, 1000], "the service takes no more"),
+    ("compression", ["", None, 1, "gzip"], "must be True or False"),
+    ("max_attempts", [*NO_WHOLE_NUMBER, None], "use max_attempts=1 to send once"),
     ("empty", ["", "zeros", "raise", None, 0, True, []], "'error' or 'zero'"),
     ("on_error", ["", "error", None, True, []], "'raise'"),
     ("overflow", ["", "raise", None, True, []], "'truncate'"),
@@ -29,7 +32,9 @@ TAKEN = [
     ("qps", [None, 0.1, 1, 50, 50.0, 10_000]),
     ("timeout", [0.001, 1, 3600]),
     ("retry_timeout", [0, 0.0, 0.5, 86_400]),
-    ("max_concurrency", [1, 32, 1000]),
+    ("max_concurrency", [None, 1, 32, 1000]),
+    ("batch_size", [1, 10, 32]),
+    ("compression", [False, True]),
     ("max_attempts", [1, 10, 1000]),
     ("empty", ["error", "zero"]),
     ("on_error", ["raise", "isolate", "skip"]),
@@ -40,11 +45,12 @@ TAKEN = [
 
 
 def test_the_defaults_are_the_contracts() -> None:
-    """Fifty requests a second, 32 at once, 30 seconds for one, 60 for a batch, ten attempts, no empty text."""
+    """Fifty requests a second, as many at once as that needs, 30 seconds for one, 60 for a batch, ten attempts, no empty text."""
     assert dataclasses.asdict(Options()) == {
         "qps": 50.0,
         "limiter": None,
-        "max_concurrency": 32,
+        "max_concurrency": None,
+        "batch_size": 32,
         "timeout": 30.0,
         "retry_timeout": 60.0,
         "max_attempts": 10,
@@ -53,6 +59,7 @@ def test_the_defaults_are_the_contracts() -> None:
         "overflow": "send",
         "length_function": None,
         "cache": None,
+        "compression": False,
     }
 
 
@@ -118,3 +125,10 @@ def test_options_cannot_be_changed() -> None:
     """Options were checked once, so they are frozen."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Options().qps = 3  # type: ignore[misc]
+
+
+def test_as_many_are_under_way_as_the_rate_needs() -> None:
+    """At most 256 with a rate, 32 without one, and else what is said."""
+    assert Options().most_under_way == Options(qps=0.1).most_under_way == 256
+    assert Options(qps=None).most_under_way == 32
+    assert Options(qps=None, max_concurrency=7).most_under_way == Options(max_concurrency=7).most_under_way == 7

@@ -314,7 +314,12 @@ def test_the_client_does_not_print_the_key(call: Any) -> None:
     with RawServer() as server, EmbeddingClient(**keyless(server.url)) as client:
         assert call(client.embed, ["tea"]) == [vector("tea")]
         parts = [client, client.settings, client.model, client.usage, client.__getstate__(), vars(client)]
-        parts += [vars(client._engine), vars(client._engine.runtime), dataclasses.asdict(client.settings)]
+        parts += [
+            vars(client._made),
+            vars(client._made.engine),
+            vars(client._made.engine.connections),
+            dataclasses.asdict(client.settings),
+        ]
         parts += [copy.deepcopy(client), f"{client.settings.api_key}", client.settings.api_key]
         for part in parts:
             check_clean(f"{part!r}{part}")

@@ -202,7 +202,7 @@ class SyncWork:
     def share_or_coordinate(self) -> None:
         """Work the job off, and return when it is over: a small one together with others."""
         job = self.job
-        if len(job) == 1 and (batch := job.take()) is not None:
+        if job.is_small and (batch := job.take()) is not None:
             try:
                 self._share(batch)
             except Exception as error:  # noqa: BLE001 - raised with all that was done, below
@@ -334,7 +334,7 @@ class AsyncWork:
     async def share_or_coordinate(self) -> None:
         """Work the job off, and return when it is over: a small one together with others."""
         job = self.job
-        if len(job) == 1 and (batch := job.take()) is not None:
+        if job.is_small and (batch := job.take()) is not None:
             try:
                 await self._share(batch)
             except Exception as error:  # noqa: BLE001 - raised with all that was done, below
@@ -365,7 +365,8 @@ class AsyncWork:
         finally:
             if self._turn is not None:
                 self._engine.turnstile.drop(self._turn)
-            job.halt()
+            if not job.settled:
+                job.halt()
             for task in list(tasks):
                 task.cancel()
             if tasks and not collected:

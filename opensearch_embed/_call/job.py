@@ -76,6 +76,14 @@ class Job:
         self._progress(len(blank))
 
     @property
+    def is_small(self) -> bool:
+        """Whether it is one request, which may be shared; not one that says a text twice, as pieces of a long one may."""
+        if len(self._batches) != 1:
+            return False
+        [batch] = self._batches
+        return len(set(batch.texts)) == len(batch.texts)
+
+    @property
     def settled(self) -> bool:
         """Whether nothing is under way, and nothing more will be sent."""
         return not self.live and (self.halted or not self._batches)

@@ -62,7 +62,7 @@ class Turnstile:
 
     def _locked(self, operation: Callable[[float], T]) -> T:
         self._lock.acquire()
-        result = self._finish(operation)
+        result: T = self._finish(operation)
         while self._dropped and self._lock.acquire(blocking=False):
             self._finish(None)
         return result

@@ -5,7 +5,7 @@ limits allow, which is the fewest requests that keep the order.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from opensearch_embed._texts.check import ENVELOPE_BYTES
 from opensearch_embed.models import MAX_BODY_BYTES, MAX_TEXTS_PER_REQUEST
@@ -17,7 +17,7 @@ class Batch:
 
     indices: Sequence[int]
     texts: Sequence[str]
-    size: int = 0
+    size: int = field(default=0, compare=False)
 
 
 def plan(texts: Sequence[str], sizes: Sequence[int], most_texts: int = MAX_TEXTS_PER_REQUEST) -> Iterator[Batch]:

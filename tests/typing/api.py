@@ -72,7 +72,6 @@ def sync(client: EmbeddingClient, texts: Iterator[str], role: InputType) -> None
         assert_type(same, EmbeddingClient)
         assert_type(same.embed(["a"]), list[list[float]])
         assert_type(same.embed(texts, role, progress=True), list[list[float]])
-        assert_type(next(same.embed_lists([["a"], ("b",)])), list[list[float]])
         assert_type(same.embed_array(("a", "b"), "query"), Rows)
         same.close()
 

@@ -45,7 +45,7 @@ TAKEN = [
 
 
 def test_the_defaults_are_the_contracts() -> None:
-    """Fifty requests a second, as many at once as that needs, 30 seconds for one, 60 for a batch, ten attempts, no empty text."""
+    """Fifty requests a second, as many at once as that needs, 30 seconds for one, 60 for a batch, ten attempts."""
     assert dataclasses.asdict(Options()) == {
         "qps": 50.0,
         "limiter": None,

@@ -54,13 +54,18 @@ ARGUMENTS: dict[str, Any] = {
     "retry_timeout": 60.0,
     "max_attempts": 10,
     "empty": "error",
+    "on_error": "raise",
+    "overflow": "send",
+    "length_function": None,
+    "cache": None,
+    "compression": False,
     "allow_http": False,
     "ca_bundle": None,
     "proxy": None,
 }
 
 # What the client has beyond the contract.
-EXTRAS: dict[str, Any] = {"on_error": "raise", "overflow": "send", "length_function": None, "cache": None}
+EXTRAS: dict[str, Any] = {}
 
 HEAVY = (
     *("requests", "urllib3", "aiohttp", "numpy", "orjson", "tenacity", "pyrate_limiter", "tqdm", "certifi"),

@@ -77,7 +77,7 @@ class Job:
 
     @property
     def is_small(self) -> bool:
-        """Whether it is one request, which may be shared; not one that says a text twice, as pieces of a long one may."""
+        """Whether it is one request, which may be shared; not one that holds a text twice, as pieces may."""
         if len(self._batches) != 1:
             return False
         [batch] = self._batches

@@ -40,6 +40,10 @@ def error_reply(status: str, code: str, message: str) -> bytes:
 THROTTLED = error_reply("429 Too Many Requests", "Throttling.RateQuota", "Requests throttling triggered.")
 
 
+NUMBER = b"00000000"
+"""Where a reply has its number."""
+
+
 class Replies:
     """Every reply that can be asked for: one for each count of texts."""
 
@@ -47,11 +51,14 @@ class Replies:
         rows = [[java_double(number) for number in make_row(position, dimension)] for position in range(MAX_TEXTS)]
         self._tails = [",".join(["", *row[1:]]) for row in rows]  # all but the first number
         self._firsts = [row[0] for row in rows]
+        self._sent = 0
         self._ready = [self._render(self._firsts[:count]) for count in range(MAX_TEXTS + 1)]
 
     def plain(self, count: int) -> bytes:
-        """The reply for `count` texts, ready to be sent."""
-        return self._ready[count]
+        """The reply for `count` texts: no two are alike, since clients may refuse an answer that comes twice."""
+        reply, self._sent = self._ready[count], self._sent + 1
+        at = reply.index(NUMBER)
+        return b"%s%08d%s" % (reply[:at], self._sent % 10**8, reply[at + len(NUMBER) :])
 
     def marked(self, texts: list[str]) -> bytes:
         """A reply whose vectors begin with their text's number, to check what reached whom. Rendered on demand."""
@@ -59,6 +66,6 @@ class Replies:
 
     def _render(self, firsts: list[str]) -> bytes:
         items = [f'{{"index":{index},"embedding":[{first}{self._tails[index]}]}}' for index, first in enumerate(firsts)]
-        head = f'{{"request_id":"bench-{len(firsts)}","latency":12,"usage":{{"token_count":{100 * len(firsts)}}},'
+        head = f'{{"request_id":"bench-{NUMBER.decode()}","latency":12,"usage":{{"token_count":{100 * len(firsts)}}},'
         body = f'{head}"result":{{"embeddings":[{",".join(items)}]}}}}'
         return http_reply("200 OK", body.encode())

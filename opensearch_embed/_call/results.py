@@ -6,6 +6,7 @@ A place that nobody filled is seen: `None` in a list, a row of NaN in an array.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from opensearch_embed._loading import load
 from opensearch_embed._wire.numbers import as_array, as_lists
 from opensearch_embed.errors import ApiError
 
@@ -101,9 +102,8 @@ class Array:
     read = staticmethod(as_array)
 
     def __init__(self, count: int, dimension: int) -> None:
-        import numpy as np
-
-        self._rows = np.full((count, dimension), np.nan, np.float32)
+        np: Any = load("numpy")
+        self._rows: Rows = np.full((count, dimension), np.nan, np.float32)
 
     def put(self, indices: Sequence[int], vectors: Any) -> None:
         """Keep vectors that were read."""

@@ -4,11 +4,11 @@ All are made when first used, and none travels: not by pickle, not by copy, not 
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from opensearch_embed._http.per_loop import PerLoop
 from opensearch_embed._http.target import Target
+from opensearch_embed._loading import load
 
 if TYPE_CHECKING:
     from opensearch_embed._http.aio import AiohttpTransport
@@ -48,10 +48,9 @@ class Connections:
         """Return the transport for threads."""
         found = self._of_threads.get("")
         if found is None:
-            from opensearch_embed._http.sync import RequestsTransport
-
+            make = load("opensearch_embed._http.sync").RequestsTransport
             # Of two threads that come here at once, one wins, without a lock that a fork could leave locked.
-            found = self._of_threads.setdefault("", RequestsTransport(self._target))
+            found = self._of_threads.setdefault("", make(self._target))
         return found
 
     async def here(self) -> _Link:
@@ -65,15 +64,13 @@ class Connections:
             await self._offload(self._prepare)
             found = self._links.get()
         if found is None:
-            from opensearch_embed._http.aio import AiohttpTransport
-
-            link = _Link(AiohttpTransport(self._target))
+            link = _Link(load("opensearch_embed._http.aio").AiohttpTransport(self._target))
             await anext(link.holder)
             found = self._links.setdefault(lambda: link)
         return found
 
     def _prepare(self) -> None:
-        import_module("opensearch_embed._http.aio")
+        load("opensearch_embed._http.aio")
         _ = self._target.ssl_context
 
     def close(self) -> None:

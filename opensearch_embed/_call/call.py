@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -33,6 +34,9 @@ from opensearch_embed.models import InputType
 ResultT = TypeVar("ResultT")
 StoreKind = Callable[[int, int], Store[ResultT]]
 Progress = Callable[[int], Any] | None
+
+PULLED_ELSEWHERE_SECONDS = 0.001
+"""A worker takes the next turn just now, and says so when it could not."""
 
 
 class Calls:
@@ -190,6 +194,9 @@ class SyncWork:
         self._read = calls.read_of(job)
         self._signal = self._new_signal()
         self._turn: Turn | None = None
+        self._pulling = threading.Lock()
+        options = calls.engine.options
+        self._unlimited = options.qps is None and options.limiter is None
         # What is slow the first time, such as imports, is done by the caller.
         self._engine.connections.transport()
         ending.note(self)
@@ -220,7 +227,7 @@ class SyncWork:
                 if batch is None or turn is None:
                     self._signal.wait(wait)
                 # The last batch, so also the only one, is sent where it is called.
-                elif not len(job) or not workers().run(functools.partial(self._work, batch, turn)):
+                elif not len(job) or not workers().run(functools.partial(self._work_on, batch, turn)):
                     self._work(batch, turn)
                     if isinstance(job.error, KeyboardInterrupt):
                         raise job.error
@@ -231,6 +238,14 @@ class SyncWork:
 
     def _pull(self) -> tuple[float, Batch | None, Turn | None]:
         """Take a turn for the next batch, if it is due; else return the seconds to wait."""
+        if not self._pulling.acquire(blocking=False):
+            return PULLED_ELSEWHERE_SECONDS, None, None
+        try:
+            return self._pull_alone()
+        finally:
+            self._pulling.release()
+
+    def _pull_alone(self) -> tuple[float, Batch | None, Turn | None]:
         job = self.job
         if not len(job) or job.halted or len(job.live) >= self._place.pool.limit:
             return math.inf, None, None
@@ -252,6 +267,13 @@ class SyncWork:
         if batch is None:
             self._engine.turnstile.drop(turn)
         return 0.0, batch, turn
+
+    def _work_on(self, batch: Batch | None, turn: Turn | None) -> None:
+        """Work on a batch, and then on others that are due at once: that spares handing them over."""
+        while batch is not None and turn is not None:
+            self._work(batch, turn)
+            _, batch, turn = self._pull() if self._unlimited else (0.0, None, None)
+        self._signal.set()
 
     def _work(self, batch: Batch, turn: Turn) -> None:
         job = self.job
@@ -334,6 +356,9 @@ class AsyncWork:
     async def share_or_coordinate(self) -> None:
         """Work the job off, and return when it is over: a small one together with others."""
         job = self.job
+        if len(job):
+            # What is slow the first time, such as imports, is done before a turn is taken.
+            await self._engine.connections.here()
         if job.is_small and (batch := job.take()) is not None:
             try:
                 await self._share(batch)

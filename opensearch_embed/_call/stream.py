@@ -97,6 +97,7 @@ class Stream:
                             recalled = await self._calls.arecall(role, composition)
                             jobs.append(self._calls.begin(role, composition, self._kind, recalled, tick))
                             follow(jobs)
+                            await self._calls.engine.connections.here()
                             work = AsyncWork(self._calls, jobs[-1], owner=self)
                             tasks.append(asyncio.create_task(work.coordinate()))
                         if not jobs:

@@ -333,6 +333,57 @@ def test_a_fork_within_the_first_call() -> None:
     assert (process.stdout, process.returncode) == (f"{[2000, 0] * 8}\n", 0), process.stderr
 
 
+CHILD_ENDS = """
+import os, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+results = []
+client = EmbeddingClient("four-numbers", dimension=4, endpoint=url, api_key=key, qps=None, max_concurrency=16)
+job = threading.Thread(target=lambda: results.append(len(client.embed(texts))))
+job.start()
+stream = client.iter_embed([f"other {number}" for number in range(2000)])
+next(stream)
+print("ready", flush=True)
+input()
+child = os.fork()
+if child == 0:
+    del stream
+    sys.exit(0)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), flush=True)
+input()
+job.join()
+print(results, client.usage.retries, len(list(stream)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+def test_a_child_that_ends_leaves_the_parents_requests_alone() -> None:
+    """What a forked child inherits, jobs and streams under way, is not its own to end."""
+    gate = Gate()
+
+    def hold_the_job(connection: Connection, request: RawRequest) -> None:
+        (gate if request.json["input"][0].startswith("text") else honest)(connection, request)
+
+    with (
+        RawServer(default=hold_the_job) as server,
+        subprocess.Popen(
+            command(server.url, CHILD_ENDS),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        print(file=process.stdin, flush=True)
+        assert process.stdout.readline() == "0\n"
+        gate.opened.set()
+        output, errors = process.communicate("\n", timeout=20)
+    assert (output, errors) == ("[200] 0 1999\n", "")
+
+
 def test_the_interpreter_does_not_wait_for_a_daemon_thread() -> None:
     """A job of a daemon thread ends with the main thread: nothing more is sent."""
     code = """

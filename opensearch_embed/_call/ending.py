@@ -1,6 +1,7 @@
 """The interpreter's end: jobs of daemon threads send nothing more, and nobody waits for them."""
 
 import atexit
+import os
 import threading
 import time
 import weakref
@@ -22,13 +23,15 @@ class Ending:
     def __init__(self) -> None:
         self._works: weakref.WeakSet[Any] = weakref.WeakSet()
         self._cancelled: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._registered = False
+        self._pid = 0
 
     def note(self, work: _Work) -> None:
         """Note a job that begins."""
-        if not self._registered:
-            self._registered = True
+        if self._pid != os.getpid():  # the first one in this process; what a forked child inherits is not its own
+            self._pid = os.getpid()
+            self._works = weakref.WeakSet()
             # Not earlier: threads that are no daemons come to their end first, with their jobs.
+            atexit.unregister(self._end)
             atexit.register(self._end)
         self._works.add(work)
 
@@ -38,6 +41,8 @@ class Ending:
             threading.Event().wait()
 
     def _end(self) -> None:
+        if self._pid != os.getpid():
+            return
         for work in list(self._works):
             self._cancelled.add(work)
             work.cancel()

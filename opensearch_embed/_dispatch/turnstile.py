@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -107,7 +108,8 @@ class Turnstile:
         logger.log(level, message)
 
 
-_turnstiles: dict[tuple[str, str, float | None, int], Turnstile] = {}
+_turnstiles: dict[tuple[str, str, float | None], Turnstile] = {}
+_of_limiters: weakref.WeakValueDictionary[tuple[str, str, int], Turnstile] = weakref.WeakValueDictionary()
 _of_process = os.getpid()
 
 
@@ -117,9 +119,12 @@ def turnstile_for(settings: Settings, options: Options) -> Turnstile:
     if _of_process != os.getpid():
         # A forked child starts afresh: another thread of the parent may have held a lock at that moment.
         _turnstiles.clear()
+        _of_limiters.clear()
         _of_process = os.getpid()
-    qps = None if options.qps is None or options.limiter is not None else float(options.qps)
-    key = (settings.endpoint, settings.model.service_id, qps, id(options.limiter) if options.limiter is not None else 0)
-    found = _turnstiles.get(key)
-    # A limiter is kept by its turnstile, so its id is not used again.
-    return found if found is not None else _turnstiles.setdefault(key, Turnstile(qps, options.limiter))
+    place = settings.endpoint, settings.model.service_id
+    if options.limiter is not None:
+        # The turnstile keeps its limiter, so that the id is not used again while it is there.
+        return _of_limiters.setdefault((*place, id(options.limiter)), Turnstile(None, options.limiter))
+    qps = None if options.qps is None else float(options.qps)
+    # Kept for good: a client that is made after another one is gone must not begin with a rate of its own.
+    return _turnstiles.setdefault((*place, qps), Turnstile(qps))

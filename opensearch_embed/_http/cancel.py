@@ -4,6 +4,7 @@ Nothing here takes a lock: `cancel` may be called by the garbage collector, whic
 """
 
 import contextlib
+import os
 import socket
 import time
 
@@ -17,12 +18,15 @@ class Cancellation:
 
     def __init__(self) -> None:
         self.cancelled = False
+        self._pid = os.getpid()
         self._sockets: dict[int, socket.socket] = {}
         self._ending: list[None] = []
 
     def cancel(self) -> None:
         """End what is under way, and what is begun later, from any thread."""
         self.cancelled = True
+        if os.getpid() != self._pid:
+            return  # a forked child lets go of what it inherited: the connections are the parent's
         self._ending.append(None)
         try:
             for sock in list(self._sockets.values()):

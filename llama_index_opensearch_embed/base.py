@@ -41,7 +41,7 @@ class OpenSearchEmbedding(MadeAnew, BaseEmbedding):
     holds the value in use, and is fixed: `model_copy(update={...})` makes another embedding. (`proxy` and `ca_bundle`
     stay `None` where the environment decides.)
 
-    The framework hands over `embed_batch_size` texts at a time. With 1024 that is 32 requests at once. Where an error
+    The framework hands over `embed_batch_size` texts at a time; the requests are full whatever that is. Where an error
     has `index`, `completed` or `pending`, they count within that batch.
 
     To keep to a quota use `qps`, which counts requests. The framework's `rate_limiter` is asked once for each batch,

@@ -5,17 +5,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from opensearch_embed._call.call import Calls
 from opensearch_embed._call.results import Array, Lists, ListsOrErrors
-from opensearch_embed._call.stream import (
-    Stream,
-    Texts,
-    aarrays,
-    acheck_iterable,
-    apairs,
-    arrays,
-    check_batch,
-    check_iterable,
-    pairs,
-)
+from opensearch_embed._call.stream import Stream, Texts, acheck_iterable, check_batch, check_iterable
+from opensearch_embed._call.yielding import aarrays, apairs, arrays, pairs
 from opensearch_embed.models import InputType
 
 if TYPE_CHECKING:

@@ -63,6 +63,7 @@ class Job:
         self.error: BaseException | None = None
         self.refused: dict[int, ApiError] = {}
         self._successor: Job | None = None
+        self._has_precedence = True
         self._batches = deque(batches)
         self._lock = threading.Lock()
         self._done = bytearray(count)
@@ -89,6 +90,11 @@ class Job:
         return not self.live and (self.halted or not self._batches)
 
     @property
+    def ready(self) -> bool:
+        """Whether it has a batch to send, and is the first of its stream that has."""
+        return bool(self._batches) and not self.halted and self._has_precedence
+
+    @property
     def first(self) -> int:
         """Index of its first text, for the caller."""
         return self._composition.first
@@ -102,8 +108,12 @@ class Job:
         with self._lock:
             if self.halted or not self._batches:
                 return None
-            self.live.add(id(self._batches[0]))
-            return self._batches.popleft()
+            batch = self._batches.popleft()
+            self.live.add(id(batch))
+            successor = None if self._batches else self._successor
+        if successor is not None:
+            successor.come_first()
+        return batch
 
     def end(self, batch: Batch) -> None:
         """Note that nobody works on a batch any more."""
@@ -154,10 +164,17 @@ class Job:
             self._successor.halt()
 
     def precede(self, successor: "Job") -> None:
-        """Let another job be halted with this one, since nobody will take its vectors then."""
-        self._successor = successor
+        """Let another job begin when this one has nothing more to send, and be halted with it."""
+        with self._lock:
+            self._successor = successor
+            successor._has_precedence = not self._batches
         if self.halted:
             successor.halt()
+
+    def come_first(self) -> None:
+        """Begin: the job before this one in its stream has nothing more to send."""
+        self._has_precedence = True
+        self._wake()
 
     def outcome(self) -> Any:
         """Return the result; or raise the error, with all that was done.

@@ -98,7 +98,7 @@ class SyncWork:
 
     def _pull_alone(self) -> tuple[float, Batch | None, Turn | None]:
         job = self.job
-        if not len(job) or job.halted or len(job.live) >= self._place.pool.limit:
+        if not job.ready or len(job.live) >= self._place.pool.limit:
             return math.inf, None, None
         turn = self._turn
         if turn is None:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from opensearch_embed._call.async_stream import AsyncChunks
 from opensearch_embed._call.job import attach
 from opensearch_embed._call.stream import Stream
 
@@ -17,8 +18,9 @@ def pairs(stream: Stream) -> Iterator[tuple[int, Any]]:
 
 async def apairs(stream: Stream) -> AsyncIterator[tuple[int, Any]]:
     """Yield each vector with the index of its text."""
-    async with contextlib.aclosing(stream.arun()) as chunks:
-        async for first, vectors in chunks:
+    async with AsyncChunks(stream) as chunks:
+        while (chunk := await chunks.next()) is not None:
+            first, vectors = chunk
             for pair in enumerate(vectors, first):
                 yield pair
 
@@ -36,9 +38,9 @@ async def aarrays(stream: Stream, rows: int) -> AsyncIterator[Any]:
     """Yield arrays of so many rows, the last one shorter."""
     cut = _Cutter(rows)
     with cut.kept_on_errors():
-        async with contextlib.aclosing(stream.arun()) as chunks:
-            async for _, chunk in chunks:
-                for array in cut.add(chunk):
+        async with AsyncChunks(stream) as chunks:
+            while (chunk := await chunks.next()) is not None:
+                for array in cut.add(chunk[1]):
                     yield array
     for array in cut.rest():
         yield array

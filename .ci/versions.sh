@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# What must stay alive, on each other Python from 3.11 on that is to be had: .ci/versions.sh
+# A venv each, beside the first one, which make makes. What is not to be had is said.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
+
+# By name on the path, or where pyenv keeps them.
+found() {
+    local wanted=$1 candidate
+    for candidate in "python$wanted" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$wanted".*/bin/python; do
+        if [ "$(of "$candidate")" = "$wanted" ]; then
+            command -v "$candidate"
+            return
+        fi
+    done
+}
+
+mine=$(of "${PYTHON:-python3}")
+for version in ${VERSIONS:-3.11 3.12 3.13 3.14}; do
+    if [ "$version" = "$mine" ]; then
+        echo "Python $version is what \`make test\` and \`make alive\` run on."
+        continue
+    fi
+    python=$(found "$version")
+    if [ -z "$python" ]; then
+        echo "Python $version is not to be had here: NOT TRIED."
+        continue
+    fi
+    echo "Python $version: $python"
+    make --silent PYTHON="$python" VENV=".venv-$version" ".venv-$version/.group-test"
+    ".venv-$version/bin/python" -m pytest --quiet --numprocesses=auto ${TESTS:-tests/alive tests/test_alive.py tests/test_http_belongs.py tests/test_concurrency.py tests/test_stream.py tests/test_lifecycle.py}
+done

@@ -133,7 +133,7 @@ class SqliteCache:
         # Where the file was deleted, or another put in its place, what the old connection writes would be lost.
         if connection is None or self._file != _identity(self.path):
             self.close()
-            connection = sqlite3.connect(self.path, _PATIENCE, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             # At this object's end or the interpreter's; Python 3.13 warns of connections that are left open.
             self._disconnect = weakref.finalize(self, _close, connection)
             _users.add(self)

@@ -380,6 +380,7 @@ def complain(*_):
 
 sys.unraisablehook = complain
 loop = asyncio.new_event_loop()
+loop.slow_callback_duration = 60
 loop._ours = loop.run_until_complete(use())
 if sys.argv[4] == "closed":
     loop.close()

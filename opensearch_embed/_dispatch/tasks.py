@@ -1,6 +1,7 @@
 """How a task of an event loop waits. Of a thread, `threads` is the twin."""
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - `to_thread` would import it in mid-call, where a fork may come
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, TypeVar

@@ -20,6 +20,10 @@ ErrorTable = Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...
 """Foreign error, ours, what it means. The first row that matches it, or an error behind it, counts."""
 
 
+USER_AGENT = f"opensearch-embed/{version('opensearch-embed')}"
+"""Found when this is imported: to find it imports more, which a fork in mid-call must not cut in two."""
+
+
 class HeaderSecret(str):
     """A header value that HTTP libraries can send, and that no repr of their dictionaries shows."""
 
@@ -60,7 +64,7 @@ class Target:
             "Accept": "application/json",
             # A compressed reply is 44% of the size and costs more CPU than all the rest of its handling.
             "Accept-Encoding": "gzip" if self.compression else "identity",
-            "User-Agent": f"opensearch-embed/{version('opensearch-embed')}",
+            "User-Agent": USER_AGENT,
         }
 
     @property

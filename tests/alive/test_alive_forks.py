@@ -39,7 +39,7 @@ def use():
 def child():
     pid = os.fork()
     if pid == 0:
-        signal.alarm(20)
+        signal.alarm(60)
         try:
             use()
             os._exit(0)
@@ -60,7 +60,7 @@ fresh = []
 for number, step in enumerate(steps):
     pid = os.fork()  # a process without a call so far
     if pid == 0:
-        signal.alarm(40)
+        signal.alarm(100)
         status = 9
         try:
             found = []
@@ -118,7 +118,7 @@ children = []
 for _ in range(5):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(20)
+        signal.alarm(60)
         try:
             assert client.embed(texts[:70]) == client.embed(texts[:70])
             assert asyncio.run(client.aembed(texts[:70])) == client.embed(texts[:70])

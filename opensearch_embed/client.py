@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from opensearch_embed._call.call import Calls
 from opensearch_embed._call.engine import Engine
-from opensearch_embed._call.job import OnError
 from opensearch_embed._call.methods import EmbeddingMethods
+from opensearch_embed._call.refusals import OnError
 from opensearch_embed._secret import SecretString, hidden
 from opensearch_embed._texts.check import OnEmpty
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST, ModelSpec

@@ -12,8 +12,8 @@ from typing import Any
 
 from opensearch_embed._call.async_work import AsyncWork
 from opensearch_embed._call.call import progress_bar
-from opensearch_embed._call.job import Job, follow
-from opensearch_embed._call.stream import AHEAD, Stream, Texts, carry
+from opensearch_embed._call.job import Job
+from opensearch_embed._call.stream import AHEAD, Stream, Texts, carry, follow
 
 
 class AsyncChunks:

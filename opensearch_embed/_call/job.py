@@ -3,8 +3,10 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
+from opensearch_embed._call.pieces import Combine, Pieces
+from opensearch_embed._call.refusals import OnError, halves, is_about_a_text, refusal
 from opensearch_embed._call.results import Store
 from opensearch_embed._texts.batches import Batch
 from opensearch_embed._texts.repeats import Composition
@@ -12,10 +14,7 @@ from opensearch_embed._wire.refusal import named
 from opensearch_embed.errors import ApiError, InvalidRequest, OpenSearchEmbedError
 from opensearch_embed.models import InputType
 
-OnError = Literal["raise", "isolate", "skip"]
 ErrorT = TypeVar("ErrorT", bound=BaseException)
-Combine = Callable[[Sequence[Any], Sequence[str]], Any]
-"""Takes the vectors of a text's pieces, and the pieces; returns the text's vector."""
 
 
 def attach(error: BaseException, completed: dict[int, Any], pending: list[int]) -> None:
@@ -70,8 +69,7 @@ class Job:
         self._on_progress = on_progress
         self._on_error = on_error
         self._composition = composition or Composition(count, [], [])
-        self._combine = combine
-        self._pieces: dict[int, dict[int, Any]] = {}
+        self._pieces = Pieces(self._composition, combine)
         store.put_zeros(blank)
         self._mark(blank)
         self._progress(len(blank))
@@ -144,7 +142,7 @@ class Job:
         done = 0
         with self._lock:
             if batch is not None and isinstance(error, InvalidRequest):
-                if self._isolates(error):
+                if self._on_error != "raise" and is_about_a_text(error):
                     done = self._divide(batch, error)
                 else:
                     error.indices = self._for_the_caller(
@@ -189,7 +187,7 @@ class Job:
                 OpenSearchEmbedError("The call ended before every text had its vector: run the pending ones again.")
             )
         if self.refused and not (self._on_error == "skip" and self.store.shows_refusals):
-            raise self.explain(self._refusal())
+            raise self.explain(refusal(self.refused, self.first, len(self._done)))
         return self.store.result()
 
     def explain(self, error: ErrorT) -> ErrorT:
@@ -206,35 +204,15 @@ class Job:
             error.add_note(f"{done} of {total} texts have their vector: see .completed and .pending of this error.")
         return error
 
-    def _isolates(self, error: InvalidRequest) -> bool:
-        about_texts = error.status in (400, 413, 422) or error.code == "InvalidParameter"
-        return self._on_error != "raise" and about_texts and error.code != "ServiceIdNotExist"
-
     def _divide(self, batch: Batch, error: InvalidRequest) -> int:
         """Send the halves of a refused batch by themselves, until it is known which texts are refused: so many now."""
-        middle = len(batch.indices) // 2
-        if middle:
-            self._batches.appendleft(Batch(batch.indices[middle:], batch.texts[middle:]))
-            self._batches.appendleft(Batch(batch.indices[:middle], batch.texts[:middle]))
+        if parts := halves(batch):
+            self._batches.extendleft(reversed(parts))
             return 0
         texts = [text for text in self._composition.texts_of(batch.indices[0]) if text not in self.refused]
         self.refused.update(dict.fromkeys(texts, error))
         self.store.put_refused(texts, error)
         return len(texts)
-
-    def _refusal(self) -> ApiError:
-        first = next(iter(self.refused.values()))
-        indices = self._for_the_caller(self.refused)
-        error = InvalidRequest(
-            f"The service refuses {len(indices)} of {len(self._done)} texts: {named(indices)}. The first: {first}",
-            status=first.status,
-            code=first.code,
-            message=first.message,
-            request_id=first.request_id,
-        )
-        error.indices = indices
-        error.__cause__ = first
-        return error
 
     def _for_the_caller(self, texts: Iterable[int]) -> list[int]:
         return [self.first + text for text in sorted(texts)]
@@ -247,24 +225,13 @@ class Job:
             return self._mark(numbers)
         done = 0
         for number, vector in zip(numbers, vectors, strict=True):
-            text = composition.owner.get(number)
-            whole = vector if text is None else self._joined(text, number, vector)
+            whole = self._pieces.joined(number, vector)
             if whole is not None:
                 texts = [i for i in composition.texts_of(number) if i not in self.refused]
                 # Sliced, so that each text has a list of its own.
                 self.store.put(texts, [whole[:] for _ in texts])
                 done += self._mark(texts)
         return done
-
-    def _joined(self, text: int, number: int, vector: Any) -> Any:
-        """Return a text's vector, if this was the last piece that was missing."""
-        numbers = self._composition.pieces[text]
-        have = self._pieces.setdefault(text, {})
-        have[number] = vector
-        if len(have) < len(numbers) or self._combine is None:
-            return None
-        del self._pieces[text]
-        return self._combine([have[i] for i in numbers], [self._composition.items[i] for i in numbers])
 
     def _mark(self, indices: Sequence[int]) -> int:
         for index in indices:
@@ -283,9 +250,3 @@ class Job:
     def _wake(self) -> None:
         for wake in list(self.wakers.values()):
             wake()
-
-
-def follow(jobs: Sequence[Job]) -> None:
-    """Let the last of some jobs, if it is not alone, be halted with the one before it."""
-    if len(jobs) > 1:
-        jobs[-2].precede(jobs[-1])

@@ -4,12 +4,12 @@ While the consumer takes the vectors of one chunk, the next ones are under way. 
 """
 
 import math
-from collections.abc import AsyncIterable, Generator, Iterable, Sized
+from collections.abc import AsyncIterable, Generator, Iterable, Sequence, Sized
 from itertools import islice
 from typing import Any, cast
 
 from opensearch_embed._call.call import Calls, Progress, StoreKind, progress_bar
-from opensearch_embed._call.job import Job, attach, follow
+from opensearch_embed._call.job import Job, attach
 from opensearch_embed._call.sync_work import SyncWork
 from opensearch_embed._dispatch.threads import Signal, workers
 from opensearch_embed._texts.check import check_input_type, check_not_bare
@@ -123,6 +123,12 @@ class BackgroundWork(SyncWork):
             self._run()
         while not self._is_finished:
             self._finished.wait(math.inf)
+
+
+def follow(jobs: Sequence[Job]) -> None:
+    """Let the last of some jobs, if it is not alone, be halted with the one before it."""
+    if len(jobs) > 1:
+        jobs[-2].precede(jobs[-1])
 
 
 def carry(error: BaseException, jobs: Iterable[Job]) -> None:

@@ -169,7 +169,7 @@ class Engine:
     def _before_retry(self, attempts: Attempts, error: OpenSearchEmbedError, outage: bool) -> float:
         """Return the seconds to wait before a request is sent again, or raise its error."""
         wait = attempts.after(error, monotonic(), outage=outage)
-        self.turnstile.warn(f"A request failed and is sent again in {wait:.1f} seconds or later: {error}")
+        self.turnstile.warn("retry", f"A request failed and is sent again in {wait:.1f} seconds or later: {error}")
         return wait
 
     def _line_up_again(self, turn: Turn, signal: Signal | AsyncSignal) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import aiohttp
 
 from opensearch_embed._http.aio_connections import Connector
+from opensearch_embed._http.belonging import NOT_AGAIN_HERE
 from opensearch_embed._http.target import ErrorTable, Target
 from opensearch_embed._wire.refusal import Reply
-from opensearch_embed.errors import ConnectFailed, ResponseError, TimedOut, TransportError
+from opensearch_embed.errors import ConnectFailed, OpenSearchEmbedError, TimedOut, TransportError
 
 ERRORS: ErrorTable = (
     (aiohttp.ServerTimeoutError, TimedOut, "the answer did not come in time"),
@@ -87,9 +88,11 @@ class AiohttpTransport:
                 content, complete = await self._read(response.content)
                 if complete:
                     protocol.last.check(body, content, response.status)
+                if response.status in NOT_AGAIN_HERE:
+                    protocol.force_close()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise target.translate(error, ERRORS, seconds) from error
-        except ResponseError:
+        except OpenSearchEmbedError:
             protocol.force_close()
             raise
         finally:

@@ -178,8 +178,8 @@ class Engine:
         turn.host, turn.wake = signal.host, signal.set
 
     def _understand(self, reply: Reply, request: Request) -> Any:
-        texts = request.texts
-        conceal = concealing(self.settings.api_key.get_secret_value(), texts)
+        texts, settings = request.texts, self.settings
+        conceal = concealing(settings.api_key.get_secret_value(), texts, settings.proxy_secrets)
         try:
             embedded = decode_reply(
                 reply,

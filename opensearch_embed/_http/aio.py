@@ -38,6 +38,8 @@ class AiohttpTransport:
         self._target = target
         self._headers = target.headers
         self._url = target.url
+        self._proxy = target.proxy
+        self._proxy_headers = target.proxy_headers or None
         self._connector = Connector(target)
         self._pid = os.getpid()
         self._under_way = 0
@@ -78,7 +80,8 @@ class AiohttpTransport:
                 self._url,
                 data=_payload(body),
                 headers=self._headers,
-                proxy=target.settings.proxy,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
                 allow_redirects=False,
             ) as response:
                 protocol = response._protocol
@@ -99,6 +102,7 @@ class AiohttpTransport:
             if protocol is not None:
                 self._connector.settle(protocol)
         headers = {name.lower(): value for name, value in response.headers.items()}
+        target.check_proxy(response.status, headers)
         return Reply(response.status, headers, content, complete, received_at)
 
     async def _read(self, stream: aiohttp.StreamReader) -> tuple[bytes, bool]:

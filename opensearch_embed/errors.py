@@ -7,7 +7,7 @@ OpenSearchEmbedError                 .completed, .pending
     ConnectFailed, TimedOut
   ApiError                           the service said no; .status .code .message .request_id
     AuthenticationError              401, 403
-    InvalidRequest                   400, 404, 413 and every other 4xx
+    InvalidRequest                   400, 404, 413 and every other 4xx; but 408, 421, 425 and 499 are ServiceUnavailable
     RateLimited                      429; .retry_after
     QuotaExhausted                   429 that will not clear: the free quota
     ServiceUnavailable               5xx
@@ -77,6 +77,7 @@ class ApiError(OpenSearchEmbedError):
         request_id: The service's name for the request: quote it in a support ticket.
         retry_after: Seconds that the service asks to wait; `None` where it does not.
         indices: The texts that the service refused: those of the request, or, where they were isolated, they alone.
+        is_page: Whether a web page came, as firewalls and gateways send: then the service itself may have said nothing.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class ApiError(OpenSearchEmbedError):
         self.request_id = request_id
         self.retry_after = retry_after
         self.indices: list[int] = []
+        self.is_page = False
 
 
 class AuthenticationError(ApiError):
@@ -115,7 +117,7 @@ class QuotaExhausted(ApiError):
 
 
 class ServiceUnavailable(ApiError):
-    """5xx: the fault is the service's. Retried."""
+    """5xx, and 408, 421, 425, 499: the fault is not the request's. Retried."""
 
 
 class ResponseError(OpenSearchEmbedError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from opensearch_embed._proxy import goes_around, is_usable, secrets_of
 from opensearch_embed._secret import Secret, SecretString, hidden
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.models import DEFAULT_MODEL, ModelSpec, find_model
@@ -32,6 +33,7 @@ class Settings:
         proxy: URL of the proxy, or `None`. May hold a password, so it does not print.
         ca_bundle: File of certificates to trust; `None` means certifi's.
         allow_http: Whether a plain http endpoint that is not on this machine is allowed.
+        ca_source: Who named `ca_bundle`: the argument, or a variable.
     """
 
     endpoint: str
@@ -41,6 +43,17 @@ class Settings:
     proxy: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
     allow_http: bool = False
+    ca_source: str = field(default="ca_bundle", repr=False, compare=False)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether anything on the way is encrypted: to the service, or to the proxy."""
+        return self.endpoint.startswith("https:") or (self.proxy or "").startswith("https:")
+
+    @property
+    def proxy_secrets(self) -> tuple[str, ...]:
+        """What nobody may repeat of the proxy's URL."""
+        return tuple(secrets_of(self.proxy or ""))
 
 
 def resolve_settings(
@@ -68,14 +81,18 @@ def resolve_settings(
     for name, part in (("workspace", place), ("model", spec.service_id)):
         if part in (".", ".."):
             raise ConfigurationError(f"{name} must be a name, not {part!r}: in a URL that means another path.")
+    way = _proxy(proxy, url)
+    encrypted = url.startswith("https:") or (way or "").startswith("https:")
+    bundle, source = _ca_bundle(ca_bundle, needed=encrypted)
     return Settings(
         endpoint=url,
         api_key=_api_key(api_key),
         workspace=place,
         model=spec,
-        proxy=_proxy(proxy, url),
-        ca_bundle=_ca_bundle(ca_bundle),
+        proxy=way,
+        ca_bundle=bundle,
         allow_http=allow_http,
+        ca_source=source,
     )
 
 
@@ -158,48 +175,55 @@ def is_loopback(host: str) -> bool:
 
 
 def _proxy(proxy: str | None, url: str) -> str | None:
-    """Return the proxy to use; the environment is read by the rules that every HTTP library follows."""
+    """Return the proxy to use; the environment is read by the rules that every HTTP library follows.
+
+    What the environment names for all programs may be of no use here (`ALL_PROXY=socks5://...`): then it is kept as it
+    is, for the call that needs it to complain of. This machine is reached without it.
+    """
     if proxy is None:
         # Heavy for an import of this package, and needed only when a client is made.
         import urllib.request
 
         parts = urlsplit(url)
+        host = parts.hostname or ""
         proxies = urllib.request.getproxies()
-        proxy = proxies.get(parts.scheme) or proxies.get("all")
-        if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        found = (proxies.get(parts.scheme) or proxies.get("all") or "").strip()
+        around = goes_around(proxies.get("no", ""), host, parts.port or (443 if parts.scheme == "https" else 80))
+        if not found or around or urllib.request.proxy_bypass(parts.netloc):
             return None
+        found = found if "://" in found else f"http://{found}"
+        return found if is_usable(found) or not is_loopback(host) else None
     if not isinstance(proxy, str):
         raise ConfigurationError(f"proxy must be a URL, not {type(proxy).__name__}.")
     if not proxy.strip():
         return None
-    found = proxy if "://" in proxy else f"http://{proxy}"
-    try:
-        parts = urlsplit(found)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
+    found = proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"
+    if not is_usable(found):
         raise ConfigurationError("proxy must be an http or https URL, such as http://proxy.example:3128.")
     return found
 
 
-def _ca_bundle(ca_bundle: str | os.PathLike[str] | None) -> str | None:
-    """Return the file of trusted certificates: the argument, or what requests and OpenSSL read from the environment."""
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+"""What requests and OpenSSL read from the environment."""
+
+
+def _ca_bundle(ca_bundle: str | os.PathLike[str] | None, *, needed: bool) -> tuple[str | None, str]:
+    """Return the file of trusted certificates, and who named it: the argument; the environment where one is needed."""
+    source = "ca_bundle"
     if ca_bundle is None:
-        names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-        found = next((os.environ[name] for name in names if os.environ.get(name)), None)
-        if found is None:
-            return None
-        ca_bundle = found
+        source = next((name for name in CA_VARIABLES if os.environ.get(name)), "") if needed else ""
+        if not source:
+            return None, "ca_bundle"
+        ca_bundle = os.environ[source]
     if not isinstance(ca_bundle, (str, os.PathLike)):
         raise ConfigurationError(f"ca_bundle must be the path of a file, not {type(ca_bundle).__name__}.")
     path = os.fspath(ca_bundle)
     if not os.path.exists(path):
-        raise ConfigurationError(f"ca_bundle {path!r} does not exist: it names a file of certificates in PEM form.")
-    return path
+        raise ConfigurationError(f"{source} {path!r} does not exist: it names a file of certificates in PEM form.")
+    return path, source
 
 
-def trusting(ca_bundle: str | None) -> "ssl.SSLContext":
+def trusting(ca_bundle: str | None, source: str = "ca_bundle") -> "ssl.SSLContext":
     """Return a context that trusts the certificates of one file or folder; certifi's if none is named."""
     # Heavy for an import of this package, and needed only where something is encrypted.
     import ssl
@@ -212,4 +236,4 @@ def trusting(ca_bundle: str | None) -> "ssl.SSLContext":
     try:
         return ssl.create_default_context(cafile=None if folder else ca_bundle, capath=ca_bundle if folder else None)
     except (ssl.SSLError, OSError) as error:
-        raise ConfigurationError(f"ca_bundle {ca_bundle!r} holds no certificates in PEM form: {error}.") from error
+        raise ConfigurationError(f"{source} {ca_bundle!r} holds no certificates in PEM form: {error}.") from error

@@ -1,5 +1,6 @@
 """Certificates for servers of tests, made on the spot."""
 
+import datetime
 import ssl
 from pathlib import Path
 
@@ -15,8 +16,8 @@ class Authority:
         self._authority.cert_pem.write_to_path(str(path))
         self.bundle = str(path)
 
-    def tls(self, *names: str) -> ssl.SSLContext:
+    def tls(self, *names: str, **validity: datetime.datetime) -> ssl.SSLContext:
         """Return a server's context with a certificate for these names or addresses."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._authority.issue_cert(*names).configure_cert(context)
+        self._authority.issue_cert(*names, **validity).configure_cert(context)
         return context

@@ -184,19 +184,34 @@ def test_a_wait_beyond_retry_timeout_is_not_begun(call: Any) -> None:
             call(client.embed, ["tea"])
         assert len(server.requests) == 1
     assert caught.value.retry_after == 3600
+    assert "3600 seconds (Retry-After)" in str(caught.value)
+    assert "retry_timeout=60" in str(caught.value)
 
 
 def test_no_attempt_starts_after_retry_timeout(call: Any) -> None:
-    """An attempt that lasts longer than `retry_timeout` is the last one."""
-
-    def late(connection: Connection, request: RawRequest) -> None:
-        connection.server.stopping.wait(0.4)
-        refuse(429, "Throttling", Retry_After="0")(connection, request)
-
-    with RawServer(default=late) as server:
-        with EmbeddingClient(**settings_for(server.url, retry_timeout=0.3)) as client, pytest.raises(RateLimited):
+    """An attempt ends with `retry_timeout`, the first too: it is the last one, and its error says so."""
+    with RawServer(default=hang) as server:
+        began = time.monotonic()
+        with (
+            EmbeddingClient(**settings_for(server.url, retry_timeout=0.6, timeout=30)) as client,
+            pytest.raises(TimedOut, match=r"Of retry_timeout, 0\.6 seconds were left"),
+        ):
             call(client.embed, ["tea"])
+        assert time.monotonic() - began < 10
         assert len(server.requests) == 1
+
+
+def test_the_last_attempt_gets_what_is_left(call: Any) -> None:
+    """After a refusal, the attempt that would go past `retry_timeout` is cut there."""
+    with RawServer(refuse(503, Retry_After="0.5"), default=hang) as server:
+        began = time.monotonic()
+        with (
+            EmbeddingClient(**settings_for(server.url, retry_timeout=2, timeout=30)) as client,
+            pytest.raises(TimedOut, match=r"Of retry_timeout, 1\.\d seconds were left"),
+        ):
+            call(client.embed, ["tea"])
+        assert 1.9 < time.monotonic() - began < 10
+        assert len(server.requests) == 2
 
 
 def test_no_attempt_starts_after_retry_timeout_for_want_of_a_turn(call: Any) -> None:

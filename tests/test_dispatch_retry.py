@@ -102,14 +102,18 @@ def test_in_an_outage_nobody_backs_off() -> None:
 
 def test_a_wait_that_does_not_fit_fails_at_once() -> None:
     """And the error says both figures."""
-    error = RateLimited(retry_after=50.0)
+    error = RateLimited("Slow down.", retry_after=50.0)
     with pytest.raises(RateLimited):
         attempts(retry_timeout=20).after(error, 112.0, outage=False)
-    assert error.__notes__ == ["The service asks to wait 50 seconds (Retry-After); of retry_timeout=20 are 8.0 left."]
+    assert str(error) == (
+        "Slow down. The service asks to wait 50 seconds (Retry-After); of retry_timeout=20 seconds are 8.0 left."
+    )
 
 
 def test_an_attempt_near_the_end_gets_what_is_left() -> None:
-    """The first has the whole time-out; a later one no more than what is left of `retry_timeout`."""
+    """Any attempt, the first too, has no more than what is left of `retry_timeout`; all of it without retries."""
+    assert Attempts(RetryPolicy(10, 20.0, 30.0), 100.0).begin(100.0) == 20.0
+    assert Attempts(RetryPolicy(10, 0.0, 30.0), 100.0).begin(100.0) == 30.0
     batch = Attempts(RetryPolicy(10, 40.0, 30.0), 100.0)
     assert batch.begin(100.0) == 30.0
     assert batch.begin(105.0) == 30.0

@@ -32,7 +32,7 @@ OpenSearchEmbedError                 .completed, .pending
     ConnectFailed, TimedOut
   ApiError                           the service said no; .status .code .message .request_id
     AuthenticationError              401, 403
-    InvalidRequest                   400, 404, 413 and every other 4xx
+    InvalidRequest                   400, 404, 413 and every other 4xx; but 408, 421, 425 and 499 are ServiceUnavailable
     RateLimited                      429; .retry_after
     QuotaExhausted                   429 that will not clear: the free quota
     ServiceUnavailable               5xx
@@ -40,7 +40,15 @@ OpenSearchEmbedError                 .completed, .pending
 """
 
 # Class: its bases, and what an error made from its message alone carries.
-FACTS = {"status": 0, "code": None, "message": "", "request_id": None, "retry_after": None, "indices": []}
+FACTS = {
+    "status": 0,
+    "code": None,
+    "message": "",
+    "request_id": None,
+    "retry_after": None,
+    "indices": [],
+    "is_page": False,
+}
 CLASSES: dict[type[OpenSearchEmbedError], tuple[tuple[type, ...], dict[str, object]]] = {
     OpenSearchEmbedError: ((Exception,), {}),
     ConfigurationError: ((OpenSearchEmbedError, ValueError), {}),

@@ -60,9 +60,11 @@ CLASSES: list[tuple[int, str | None, str, type[ApiError]]] = [
     *((403, code, "", AuthenticationError) for code in (None, "", "Unknown")),
     *(
         (status, code, "", InvalidRequest)
-        for status in (400, 402, 404, 405, 408, 413, 499)
+        for status in (400, 402, 404, 405, 407, 413, 422, 424, 426, 451, 498)
         for code in (None, "Unknown")
     ),
+    *((status, code, "", ServiceUnavailable) for status in (408, 421, 425, 499) for code in (None, "Unknown")),
+    (408, "InvalidParameter", "", InvalidRequest),
     *((429, code, FREE, RateLimited) for code in (None, "", "Unknown")),
     *((status, code, "", ServiceUnavailable) for status in (500, 502, 503, 504, 599) for code in (None, "Unknown")),
     *((status, None, "", ApiError) for status in (300, 301, 302, 303, 304, 307, 308)),
@@ -158,6 +160,73 @@ ADVICE = [
 def test_an_error_says_what_to_do(status: int, body: dict[str, Any], words: str) -> None:
     """Where something can be done, the error says what."""
     assert words in str(refused(body, status))
+
+
+# Message of a 400 to 32 texts, the batch_size that its error names.
+MAXIMA: list[tuple[str, int | None]] = [
+    ("input must have at most 10 strings", 10),
+    ("The batch size is invalid, it should not be larger than 25.", 25),
+    ("input.contents: max 16", 16),
+    ("The maximum number of texts is 8", 8),
+    ("maximum batch size (16) exceeded", 16),
+    ("input must have 1 to 16 strings, not 32.", 16),
+    ("array length 32 exceeds 10", 10),
+    ("no more than 4 texts", 4),
+    ("limit: 20, got 32", 20),
+    ("len(input) must be <= 12", 12),
+    ("一次最多 10 条文本", 10),
+    ("数量超过上限10", 10),
+    ("at most 32 strings", None),
+    ("at most 8192 tokens", None),
+    ("at most 20 tokens", None),
+    ("at most 8 MB", None),
+    ("at most 8MB", None),
+    ("at most 1.5 things", None),
+    ("input[3] must not be an empty string", None),
+    ("32 texts are 7 too many", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("message", "limit"), MAXIMA)
+def test_a_smaller_maximum_names_batch_size(message: str, limit: int | None) -> None:
+    """A 400 that names fewer texts than were sent says the setting that keeps to it; no other number does."""
+    body = json.dumps({"code": "InvalidParameter", "message": message}).encode()
+    with pytest.raises(InvalidRequest) as caught:
+        decode_reply(Reply(400, {}, body), expected=32, dimension=2)
+    assert (f"say batch_size={limit}." in str(caught.value)) is (limit is not None)
+    assert ("batch_size" in str(caught.value)) is (limit is not None)
+
+
+def test_a_maximum_that_was_kept_names_no_batch_size() -> None:
+    """Nor does a number where no more texts than that were sent, or another refusal's."""
+    body = json.dumps({"message": "at most 10 strings"}).encode()
+    for status, expected in ((400, 10), (400, 1), (404, 32), (503, 32)):
+        with pytest.raises(ApiError) as caught:
+            decode_reply(Reply(status, {}, body), expected=expected, dimension=2)
+        assert "batch_size" not in str(caught.value)
+
+
+# Status, headers, body, whether it is a web page.
+PAGES: list[tuple[int, dict[str, str], bytes, bool]] = [
+    (403, {}, b"<html><title>Blocked</title></html>", True),
+    (403, {}, b"\r\n <!DOCTYPE html>\n<p>No.</p>", True),
+    (405, {"content-type": "text/html; charset=utf-8"}, b"Blocked.", True),
+    (451, {"content-type": "Application/XHTML+xml"}, b"", True),
+    (405, {}, b"<b>no</b>", False),
+    (403, {"content-type": "application/json"}, b'{"code": "Forbidden", "message": "no"}', False),
+    (403, {"content-type": "text/html"}, b'{"code": "Forbidden", "message": "no"}', False),
+    (403, {}, b"", False),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "body", "page"), PAGES)
+def test_a_web_page_is_not_the_services_word(status: int, headers: dict[str, str], body: bytes, page: bool) -> None:
+    """A page is told from an answer; its error names those between, and never the key alone."""
+    error = refused(body, status, **headers)
+    assert error.is_page is page
+    assert ("firewall" in str(error)) is page
+    assert "OPENSEARCH_API_KEY" in str(error) or status != 403
 
 
 def test_a_text_that_is_a_code_changes_no_class() -> None:

@@ -1,6 +1,7 @@
 """Who gets the request, and with it the key: certificates, proxies, `.netrc`, redirects; sync and async alike."""
 
 import base64
+import datetime
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,25 @@ def test_a_certificate_of_an_unknown_authority_is_refused(authority: Authority, 
 def test_a_certificate_for_another_name_is_refused(authority: Authority, call: Any) -> None:
     """A trusted authority's certificate for another host is refused, and the error says whose name is missing."""
     with RawServer(tls=authority.tls("other.test")) as server:
-        assert re.search(HOST, str(refused(call, server, ca_bundle=authority.bundle)))
+        told = str(refused(call, server, ca_bundle=authority.bundle))
+        assert re.search(HOST, told)
+        assert "OPENSEARCH_ENDPOINT" in told
+        assert "ca_bundle" not in told
+
+
+@pytest.mark.parametrize(
+    ("from_now", "words"), [((-20, -10), "has expired"), ((10, 20), "not valid yet")], ids=["expired", "not yet"]
+)
+def test_a_certificate_out_of_its_time_has_its_own_advice(
+    from_now: tuple[int, int], words: str, authority: Authority, call: Any
+) -> None:
+    """It is refused at once, and `ca_bundle` would not help."""
+    begins, ends = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days) for days in from_now)
+    with RawServer(tls=authority.tls(HOST, not_before=begins, not_after=ends)) as server:
+        told = str(refused(call, server, ca_bundle=authority.bundle))
+        assert words in told
+        assert "clock" in told
+        assert "ca_bundle" not in told
 
 
 def test_a_named_authority_is_trusted(authority: Authority, call: Any) -> None:

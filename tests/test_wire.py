@@ -3,6 +3,7 @@
 Nobody has recorded the real service, so the replies are our own, of the documented shape.
 """
 
+import codecs
 import gzip
 import json
 import math
@@ -65,6 +66,8 @@ def reply(content: bytes, status: int = 200, complete: bool = True, **headers: s
 
 GOOD = body(("0", "[0.5, 1.5]"), ("1", "[-0.5, 2]"), rest='"usage": {"token_count": 7},')
 GOOD_VECTORS = [[0.5, 1.5], [-0.5, 2.0]]
+TWO_MEMBERS = gzip.compress(GOOD[:50]) + gzip.compress(GOOD[50:])
+RAW_DEFLATED = zlib.compress(GOOD, wbits=-15)
 
 # What it shows, reply to two texts of dimension 2, vectors, tokens.
 UNDERSTOOD: list[tuple[str, Reply, list[list[float]], int]] = [
@@ -94,9 +97,18 @@ UNDERSTOOD: list[tuple[str, Reply, list[list[float]], int]] = [
     ("gzip", reply(gzip.compress(GOOD), content_encoding="gzip"), GOOD_VECTORS, 7),
     ("GZIP", reply(gzip.compress(GOOD), content_encoding=" GZIP "), GOOD_VECTORS, 7),
     ("x-gzip", reply(gzip.compress(GOOD), content_encoding="x-gzip"), GOOD_VECTORS, 7),
+    ("plain JSON called gzip", reply(GOOD, content_encoding="gzip"), GOOD_VECTORS, 7),
+    ("plain JSON called br", reply(b"\n" + GOOD, content_encoding="br"), GOOD_VECTORS, 7),
+    ("two members", reply(TWO_MEMBERS, content_encoding="gzip"), GOOD_VECTORS, 7),
+    ("padded gzip", reply(gzip.compress(GOOD) + bytes(9), content_encoding="gzip"), GOOD_VECTORS, 7),
+    ("raw deflate", reply(RAW_DEFLATED, content_encoding="deflate"), GOOD_VECTORS, 7),
+    ("byte order mark", reply(codecs.BOM_UTF8 + GOOD), GOOD_VECTORS, 7),
+    ("byte order mark in gzip", reply(gzip.compress(codecs.BOM_UTF8 + GOOD), content_encoding="gzip"), GOOD_VECTORS, 7),
+    ("byte order mark, called gzip", reply(codecs.BOM_UTF8 + GOOD, content_encoding="gzip"), GOOD_VECTORS, 7),
     ("deflate", reply(zlib.compress(GOOD), content_encoding="deflate"), GOOD_VECTORS, 7),
 ]
 
+PARTS = gzip.compress(b" " * (max_reply_bytes(2) // 2))
 BOMB = gzip.compress(b" " * (max_reply_bytes(2) + 1))
 
 # What it shows, reply to two texts of dimension 2 that is good for nothing, what the error says.
@@ -168,10 +180,17 @@ UNUSABLE: list[tuple[str, Reply, str]] = [
     ),
     ("a bomb", reply(BOMB, content_encoding="gzip"), f"grows past {max_reply_bytes(2):,} bytes"),
     ("damaged gzip", reply(b"\x1f\x8b" + b"x" * 20, content_encoding="gzip"), "is compressed and damaged"),
-    ("gzip that is none", reply(GOOD, content_encoding="gzip"), "is compressed and damaged"),
+    ("gzip that is none", reply(b"none", content_encoding="gzip"), "is compressed and damaged"),
+    ("deflate that is none", reply(b"none", content_encoding="deflate"), "is compressed and damaged"),
+    ("raw deflate called gzip", reply(RAW_DEFLATED, content_encoding="gzip"), "is compressed and damaged"),
+    ("raw deflate cut short", reply(RAW_DEFLATED[:-9], content_encoding="deflate"), "is compressed and cut short"),
+    ("second member cut", reply(TWO_MEMBERS[:-9], content_encoding="gzip"), "is compressed and cut short"),
+    ("junk after gzip", reply(gzip.compress(GOOD) + b"junk", content_encoding="gzip"), "is compressed and"),
+    ("bomb in parts", reply(PARTS * 3, content_encoding="gzip"), f"grows past {max_reply_bytes(2):,} bytes"),
+    ("UTF-16", reply(b"\xff\xfe" + GOOD.decode().encode("utf-16-le")), "is not JSON"),
     ("gzip cut short", reply(gzip.compress(GOOD)[:-9], content_encoding="gzip"), "is compressed and cut short"),
     ("gzip of nothing", reply(b"", content_encoding="gzip"), "is compressed and cut short"),
-    ("an encoding of its own", reply(GOOD, content_encoding="br"), "is compressed as br"),
+    ("an encoding of its own", reply(b"\x8b\x03", content_encoding="br"), "is compressed as br"),
 ]
 
 
@@ -283,7 +302,7 @@ REFUSED: list[tuple[str, Reply, type[ApiError], str | None]] = [
     ("gzip", reply(gzip.compress(b'{"code": "Throttling"}'), 400, content_encoding="gzip"), RateLimited, "Throttling"),
     ("damaged gzip", reply(b"x", 400, content_encoding="gzip"), InvalidRequest, None),
     ("a bomb", reply(BOMB, 500, content_encoding="gzip"), ServiceUnavailable, None),
-    ("an encoding of its own", reply(b'{"code": "Throttling"}', 500, content_encoding="br"), ServiceUnavailable, None),
+    ("an encoding of its own", reply(b"\x8b", 500, content_encoding="br"), ServiceUnavailable, None),
     ("a redirect", reply(b"", 307, location="https://elsewhere.example"), ApiError, None),
 ]
 

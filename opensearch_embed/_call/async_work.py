@@ -35,7 +35,10 @@ class AsyncWork:
         job = self.job
         if len(job):
             # What is slow the first time, such as imports, is done before a turn is taken.
-            await self._engine.connections.here()
+            try:
+                await self._engine.connections.here()
+            except OpenSearchEmbedError as error:
+                raise job.explain(error) from error.__cause__
         if job.is_small and (batch := job.take()) is not None:
             try:
                 await self._share(batch)

@@ -169,7 +169,7 @@ class Engine:
     def _before_retry(self, attempts: Attempts, error: OpenSearchEmbedError, outage: bool) -> float:
         """Return the seconds to wait before a request is sent again, or raise its error."""
         wait = attempts.after(error, monotonic(), outage=outage)
-        self.turnstile.warn(f"A request failed and is sent again in {wait:.1f} seconds or later: {error}")
+        self.turnstile.warn("retry", f"A request failed and is sent again in {wait:.1f} seconds or later: {error}")
         return wait
 
     def _line_up_again(self, turn: Turn, signal: Signal | AsyncSignal) -> None:
@@ -178,8 +178,8 @@ class Engine:
         turn.host, turn.wake = signal.host, signal.set
 
     def _understand(self, reply: Reply, request: Request) -> Any:
-        texts = request.texts
-        conceal = concealing(self.settings.api_key.get_secret_value(), texts)
+        texts, settings = request.texts, self.settings
+        conceal = concealing(settings.api_key.get_secret_value(), texts, settings.proxy_secrets)
         try:
             embedded = decode_reply(
                 reply,

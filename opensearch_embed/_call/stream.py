@@ -105,6 +105,8 @@ class BackgroundWork(SyncWork):
 
     def start(self) -> None:
         """Begin, on a worker."""
+        if len(self.job):
+            self._engine.connections.transport()  # slow the first time
         self._started = workers().run(self._run)
 
     def _run(self) -> None:

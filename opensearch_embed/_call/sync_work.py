@@ -48,8 +48,6 @@ class SyncWork:
         self._pulling = threading.Lock()
         options = calls.engine.options
         self._unlimited = options.qps is None and options.limiter is None
-        # What is slow the first time, such as imports, is done by the caller.
-        self._engine.connections.transport()
         ending.note(self)
 
     def cancel(self) -> None:
@@ -60,6 +58,9 @@ class SyncWork:
     def share_or_coordinate(self) -> None:
         """Work the job off, and return when it is over: a small one together with others."""
         job = self.job
+        if len(job):
+            # What is slow the first time, such as imports, is done by the caller, before a turn is taken.
+            self._engine.connections.transport()
         if job.is_small and (batch := job.take()) is not None:
             try:
                 self._share(batch)

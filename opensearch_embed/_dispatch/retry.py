@@ -71,7 +71,7 @@ class Attempts:
     """The attempts of one batch.
 
     Attributes:
-        deadline: No attempt starts after it.
+        deadline: No attempt starts after it, and none goes past it.
         number: Attempts so far.
     """
 
@@ -86,9 +86,9 @@ class Attempts:
     def begin(self, now: float) -> float:
         """Note that an attempt begins, and return the seconds that it may take."""
         self.number += 1
-        left = self.deadline - now
-        # The first attempt has its whole time-out, also where nothing is to be tried again.
-        return self._policy.timeout if self.number == 1 else max(min(self._policy.timeout, left), 0.001)
+        if not self._policy.retry_timeout:  # nothing is tried again, and the one attempt has its whole time-out
+            return self._policy.timeout
+        return max(min(self._policy.timeout, self.deadline - now), 0.001)
 
     def after(self, error: OpenSearchEmbedError, now: float, *, outage: bool) -> float:
         """Return the seconds to wait before the next attempt.
@@ -107,9 +107,10 @@ class Attempts:
             self.give_up(now)
         if now + wait >= self.deadline:
             if isinstance(error, ApiError) and error.retry_after is not None and self._policy.retry_timeout:
-                error.add_note(
-                    f"The service asks to wait {error.retry_after:g} seconds (Retry-After); of "
-                    f"retry_timeout={self._policy.retry_timeout:g} are {max(self.deadline - now, 0):.1f} left."
+                left = max(self.deadline - now, 0)
+                error.args = (
+                    f"{error} The service asks to wait {error.retry_after:g} seconds (Retry-After); of "
+                    f"retry_timeout={self._policy.retry_timeout:g} seconds are {left:.1f} left.",
                 )
             self.give_up(now)
         return wait

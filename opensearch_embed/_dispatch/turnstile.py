@@ -20,7 +20,7 @@ from opensearch_embed.settings import Settings
 
 logger = logging.getLogger("opensearch_embed")
 QUIET_SECONDS = 60.0
-"""After a warning, later ones are of level INFO for so long."""
+"""After a warning, later ones of its kind are of level INFO for so long."""
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Turnstile:
         self._dispatcher = Dispatcher(qps, limited=limiter is not None)
         self._lock = threading.Lock()
         self._dropped: deque[Turn] = deque()
-        self._quiet_until = -QUIET_SECONDS
+        self._quiet_until: dict[str, float] = {}
 
     def take(self, turn: Turn) -> float:
         """Take a turn, if it is due. See `Dispatcher.take`."""
@@ -93,18 +93,23 @@ class Turnstile:
         """Log a change of pace."""
         (was_down, was_rate), (down, rate) = before, self._pace()
         if down and not was_down:
-            self.warn("The service is unreachable or refuses everything: two requests a second until it is back.")
+            self.warn(
+                "pace", "The service is unreachable or refuses everything: two requests a second until it is back."
+            )
         elif was_down and not down:
             logger.info("The service is back.")
         elif rate < was_rate:
-            self.warn(f"The service refuses requests (429): down to {rate:.1f} requests a second for now.")
+            self.warn(
+                "pace",
+                f"The service refuses requests (429): {rate:.1f} requests a second, until they go through again.",
+            )
 
-    def warn(self, message: str) -> None:
-        """Log what slows jobs down: a warning the first time in a while."""
+    def warn(self, kind: str, message: str) -> None:
+        """Log what slows jobs down: of each kind, a warning the first time in a while."""
         now = time.monotonic()
-        level = logging.INFO if now < self._quiet_until else logging.WARNING
+        level = logging.INFO if now < self._quiet_until.get(kind, now) else logging.WARNING
         if level == logging.WARNING:
-            self._quiet_until = now + QUIET_SECONDS
+            self._quiet_until[kind] = now + QUIET_SECONDS
         logger.log(level, message)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import aiohttp
 
 from opensearch_embed._http.aio_connections import Connector
+from opensearch_embed._http.belonging import NOT_AGAIN_HERE
 from opensearch_embed._http.target import ErrorTable, Target
 from opensearch_embed._wire.refusal import Reply
-from opensearch_embed.errors import ConnectFailed, ResponseError, TimedOut, TransportError
+from opensearch_embed.errors import ConnectFailed, OpenSearchEmbedError, TimedOut, TransportError
 
 ERRORS: ErrorTable = (
     (aiohttp.ServerTimeoutError, TimedOut, "the answer did not come in time"),
@@ -37,6 +38,8 @@ class AiohttpTransport:
         self._target = target
         self._headers = target.headers
         self._url = target.url
+        self._proxy = target.proxy
+        self._proxy_headers = target.proxy_headers or None
         self._connector = Connector(target)
         self._pid = os.getpid()
         self._under_way = 0
@@ -77,7 +80,8 @@ class AiohttpTransport:
                 self._url,
                 data=_payload(body),
                 headers=self._headers,
-                proxy=target.settings.proxy,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
                 allow_redirects=False,
             ) as response:
                 protocol = response._protocol
@@ -87,15 +91,18 @@ class AiohttpTransport:
                 content, complete = await self._read(response.content)
                 if complete:
                     protocol.last.check(body, content, response.status)
+                if response.status in NOT_AGAIN_HERE:
+                    protocol.force_close()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise target.translate(error, ERRORS, seconds) from error
-        except ResponseError:
+        except OpenSearchEmbedError:
             protocol.force_close()
             raise
         finally:
             if protocol is not None:
                 self._connector.settle(protocol)
         headers = {name.lower(): value for name, value in response.headers.items()}
+        target.check_proxy(response.status, headers)
         return Reply(response.status, headers, content, complete, received_at)
 
     async def _read(self, stream: aiohttp.StreamReader) -> tuple[bytes, bool]:

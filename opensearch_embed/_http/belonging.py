@@ -8,10 +8,15 @@ It knows no HTTP library: only what was sent and received on one connection befo
 import select
 import socket
 
-from opensearch_embed.errors import ResponseError
+from opensearch_embed.errors import ResponseError, TransportError
 
 MAX_INTERIM = 20
 """Interim answers (1xx) to one request, at most."""
+
+REQUEST_TIMEOUT, MISDIRECTED_REQUEST = 408, 421
+
+NOT_AGAIN_HERE = {REQUEST_TIMEOUT, MISDIRECTED_REQUEST}
+"""After these, the request belongs on another connection."""
 
 
 EVERY = 61
@@ -28,6 +33,7 @@ class LastAnswer:
     """The last exchange of one connection."""
 
     def __init__(self) -> None:
+        self._used = False
         self._sent: int | None = None
         self._received: tuple[int, int] | None = None
 
@@ -35,8 +41,15 @@ class LastAnswer:
         """Note an exchange.
 
         Raises:
+            TransportError: It is no answer: the server was tired of a connection that was idle.
             ResponseError: The answer is the one before it, byte for byte, which was to other texts.
         """
+        used, self._used = self._used, True
+        if status == REQUEST_TIMEOUT and used:
+            raise TransportError(
+                "The server closed the connection, which had been idle for too long (408), before it read the request. "
+                "The pending texts can be run again."
+            )
         if not 200 <= status < 300:
             self._sent = self._received = None
             return

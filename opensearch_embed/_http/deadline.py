@@ -86,6 +86,7 @@ class _Response(http.client.HTTPResponse):
 
 class _Connection(HTTPConnection):
     response_class = _Response
+    debuglevel = 0  # whoever raises it on http.client's class would have headers printed
     _head: bytes | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

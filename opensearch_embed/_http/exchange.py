@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from urllib3.util.wait import wait_for_write
 
+from opensearch_embed._http.belonging import NOT_AGAIN_HERE
 from opensearch_embed._http.cancel import Cancellation
 
 _here = threading.local()
@@ -107,7 +108,7 @@ class Exchange:
         """Take a whole answer, and let the connection be used again. See `LastAnswer.check`."""
         if self.returned is not None:
             self.returned.last.check(sent, received, status)
-        self._sound = True
+        self._sound = status not in NOT_AGAIN_HERE
 
     def connect(self, host: str, port: int, options: Any) -> socket.socket:
         """Return a connected socket. An address that is silent leaves the others their share of the time."""

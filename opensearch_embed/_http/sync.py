@@ -36,6 +36,7 @@ class _Adapter(HTTPAdapter):
 
     def __init__(self, target: Target) -> None:
         self._ssl_context = target.ssl_context
+        self._proxy_headers = dict(target.proxy_headers)
         super().__init__(pool_connections=1, pool_maxsize=1)  # ours keep no connections: the transport does
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -48,6 +49,10 @@ class _Adapter(HTTPAdapter):
         )
         manager.pool_classes_by_scheme = POOL_CLASSES
         return manager
+
+    def proxy_headers(self, _proxy: str) -> dict[str, str]:
+        """Say who asks, as the async side does: requests leaves out a user without a password."""
+        return self._proxy_headers
 
     def cert_verify(self, conn: Any, *_: Any) -> None:
         """Add no certificates to those of the context, as requests would."""
@@ -64,7 +69,7 @@ class RequestsTransport:
         self._adapter = _Adapter(target)
         self._kept = Kept(target.connections)
         weakref.finalize(self, self._kept.close)
-        proxy = target.settings.proxy
+        proxy = target.proxy
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
         # Prepared once and copied for each request: preparing costs more than sending.
         self._template = requests.Request("POST", target.url, headers=target.headers).prepare()
@@ -107,6 +112,7 @@ class RequestsTransport:
             if complete:
                 exchange.believe(body, content, response.status_code)
         headers = {name.lower(): value for name, value in response.headers.items()}
+        target.check_proxy(response.status_code, headers)
         return Reply(response.status_code, headers, content, complete, received_at)
 
     def _read(self, raw: urllib3.HTTPResponse) -> tuple[bytes, bool]:

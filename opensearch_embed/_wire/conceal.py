@@ -24,9 +24,10 @@ def on_one_line(words: str) -> str:
     return " ".join(words.split())
 
 
-def concealing(key: str, texts: Sequence[str] = ()) -> Conceal:
-    """Return a function that blanks the key, in any case, and each text that is there as a whole."""
-    forms = {on_one_line(form) for form in (key, _in_json(key), repr(key)[1:-1])}
+def concealing(key: str, texts: Sequence[str] = (), others: Sequence[str] = ()) -> Conceal:
+    """Return a function that blanks the key and other secrets, in any case, and each text that is there as a whole."""
+    secrets = (key, *others)
+    forms = {on_one_line(form) for secret in secrets for form in (secret, _in_json(secret), repr(secret)[1:-1])}
     pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), re.IGNORECASE)
 
     def conceal(words: str) -> str:

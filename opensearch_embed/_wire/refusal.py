@@ -34,6 +34,21 @@ ERRORS_BY_CODE: dict[str, type[ApiError]] = {
 FREE_QUOTA = re.compile(r"\bfree\b(?!\s+to\b).{0,40}\bquota\b|\bquota\b.{0,40}\bfree\b(?!\s+to\b)|免费", re.IGNORECASE)
 """What the message of an exhausted free quota says; its code is that of any other quota."""
 
+TEMPORARY = {408, 421, 425, 499}
+"""Statuses below 500 that say nothing of the request: it was late, on a wrong connection, early, or given up."""
+
+MAXIMUM = re.compile(
+    r"(?:at most|max(?:imum)?|(?:larger|greater|more|less|fewer|longer) than|exceed\w*|up to|limit\w*|[<>]=?"
+    r"|\d\s*(?:to|-|~)|最多|最大|超过|上限)[^\d.]{0,40}(\d{1,2})(?!\d|\.\d|\s*(?:[kmg]i?b\b|%|tokens?\b|char|bytes?\b|seconds?\b))",
+    re.IGNORECASE,
+)
+"""A small number that a message names as a limit, and that counts nothing else than texts."""
+
+PAGE_ADVICE = (
+    "This is a web page and not the service's answer: a firewall, proxy or gateway between may have refused the "
+    "request. Ask whoever runs it, and check the endpoint"
+)
+
 ADVICE: dict[type[ApiError], str] = {
     AuthenticationError: "Check OPENSEARCH_API_KEY, and that it belongs to this workspace and endpoint.",
     InvalidRequest: "The same request would be refused again: check model, workspace, endpoint and texts.",
@@ -62,7 +77,9 @@ class Reply:
     received_at: float = 0.0
 
 
-def refusal(reply: Reply, content: Mapping[str, Any], body: bytes, conceal: Conceal = on_one_line) -> ApiError:
+def refusal(
+    reply: Reply, content: Mapping[str, Any], body: bytes, conceal: Conceal = on_one_line, *, sent: int = 1
+) -> ApiError:
     """Return the error for a reply that says no.
 
     Args:
@@ -70,6 +87,7 @@ def refusal(reply: Reply, content: Mapping[str, Any], body: bytes, conceal: Conc
         content: Its body as JSON; empty where it is none.
         body: Its body, decompressed.
         conceal: Blanks secrets in words that came from outside.
+        sent: How many texts the request held.
     """
     # The service writes request_id; gateways of the same vendor write RequestId.
     said = {name.lower().replace("_", ""): value for name, value in content.items()}
@@ -79,20 +97,45 @@ def refusal(reply: Reply, content: Mapping[str, Any], body: bytes, conceal: Conc
     kind = error_class(reply.status, raw if isinstance(raw, str) else code, message)
     facts = [f"HTTP {reply.status}", code, f"request_id {request_id}" if request_id else None]
     reason = f"{message.rstrip('.')}." if message else "it gave no reason."
-    return kind(
-        f"The service said no ({', '.join(filter(None, facts))}): {reason} {_advice(kind, reply)}".strip(),
+    page = code is None and _is_page(reply, body)
+    advice = _advice(kind, reply, page, _smaller_maximum(reply, message, sent))
+    error = kind(
+        f"The service said no ({', '.join(filter(None, facts))}): {reason} {advice}".strip(),
         status=reply.status,
         code=code,
         message=message,
         request_id=request_id,
         retry_after=retry_after(reply),
     )
+    error.is_page = page
+    return error
 
 
-def _advice(kind: type[ApiError], reply: Reply) -> str:
+def _is_page(reply: Reply, body: bytes) -> bool:
+    """Tell whether a web page came in place of an answer, as firewalls and gateways send."""
+    kind = reply.headers.get("content-type", "").lower()
+    return "html" in kind or body.lstrip()[:9].lower().startswith((b"<html", b"<!doctype", b"<head", b"<body"))
+
+
+def _smaller_maximum(reply: Reply, message: str, sent: int) -> int | None:
+    """Return the limit that a refusal names, if fewer texts than were sent keep to it."""
+    if reply.status not in (400, 413, 422):
+        return None
+    limits = (int(found[1]) for found in MAXIMUM.finditer(message))
+    return next((limit for limit in limits if 1 <= limit < sent), None)
+
+
+def _advice(kind: type[ApiError], reply: Reply, page: bool, limit: int | None) -> str:
     if 300 <= reply.status < 400:
         return "Redirects are not followed, since the key must not travel to another host: check the endpoint."
-    return ADVICE.get(kind, "")
+    if page and kind is AuthenticationError:
+        return f"{PAGE_ADVICE} and the key (OPENSEARCH_API_KEY)."
+    if page and kind is InvalidRequest:
+        return f"{PAGE_ADVICE}."
+    advice = ADVICE.get(kind, "")
+    if limit is not None and kind is InvalidRequest:
+        advice = f"If {limit} is the most texts that one request may hold, say batch_size={limit}. {advice}"
+    return advice
 
 
 def error_class(status: int, code: str | None, message: str = "") -> type[ApiError]:
@@ -105,9 +148,9 @@ def error_class(status: int, code: str | None, message: str = "") -> type[ApiErr
         return AuthenticationError
     if status == 429:
         return RateLimited
-    if 400 <= status < 500:
-        return InvalidRequest
-    return ServiceUnavailable if status >= 500 else ApiError
+    if status >= 500 or status in TEMPORARY:
+        return ServiceUnavailable
+    return InvalidRequest if status >= 400 else ApiError
 
 
 def retry_after(reply: Reply) -> float | None:

@@ -3,6 +3,7 @@
 It opens no connection, reads no clock and keeps no state.
 """
 
+import contextlib
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,11 @@ from opensearch_embed._wire.numbers import as_lists
 from opensearch_embed._wire.refusal import Reply, as_text, refusal
 from opensearch_embed.errors import ResponseError
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+ANY_FRAME, NO_FRAME = 47, -zlib.MAX_WBITS
+"""What zlib is told: find out whether it is gzip's or zlib's; or there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +67,14 @@ def decode_reply(
             raise _unusable(str(error)) from error
         body = b""
     try:
-        payload = orjson.loads(body)
+        payload = orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
         if succeeded:
             raise _unusable(f"is not JSON: {error.msg} at byte {error.pos}" if body else "is empty") from error
         payload = None
     content = payload if isinstance(payload, dict) else {}
     if not succeeded or (content.get("result") is None and content.get("code") is not None):
-        raise refusal(reply, content, body, conceal)
+        raise refusal(reply, content, body, conceal, sent=expected)
     try:
         return Embedded(read(_in_order(content, expected, dimension, conceal)), _tokens(content))
     except ValueError as error:
@@ -115,18 +121,33 @@ def _tokens(content: dict[str, Any]) -> int:
 def _decompressed(reply: Reply, limit: int, conceal: Conceal) -> bytes:
     """Undo gzip or deflate; a body that grows past `limit` is a bomb, not a reply."""
     encoding = reply.headers.get("content-encoding", "").strip()
-    if encoding.lower() in ("", "identity"):
-        return reply.body
+    body = reply.body
+    # What says that it is compressed, and is JSON all the same, has been decompressed by a gateway already.
+    if encoding.lower() in ("", "identity") or body.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] in (b"{", b"["):
+        return body
     if encoding.lower() not in ("gzip", "x-gzip", "deflate"):
         raise ValueError(f"is compressed as {excerpt(encoding, conceal)[:40]}, which was not asked for")
     try:
-        # 47 is: find out whether the header is gzip's or zlib's.
-        inflater = zlib.decompressobj(47)
-        body = inflater.decompress(reply.body, limit)
+        return _inflated(body, limit)
     except zlib.error as error:
+        if encoding.lower() == "deflate":  # which some servers send without the frame that it should have
+            with contextlib.suppress(zlib.error):
+                return _inflated(body, limit, NO_FRAME)
         raise ValueError(f"is compressed and damaged: {error}") from error
-    if inflater.unconsumed_tail:
-        raise ValueError(f"grows past {limit:,} bytes when it is decompressed")
-    if not inflater.eof:
-        raise ValueError("is compressed and cut short")
-    return body
+
+
+def _inflated(compressed: bytes, limit: int, frame: int = ANY_FRAME) -> bytes:
+    """Decompress all members that were sent one after another, as gzip allows."""
+    parts: list[bytes] = []
+    left = limit
+    while compressed.rstrip(b"\0") or not parts:
+        inflater = zlib.decompressobj(frame)
+        # A byte more than is allowed, since none would mean no limit.
+        parts.append(inflater.decompress(compressed, left + 1))
+        left -= len(parts[-1])
+        if left < 0:
+            raise ValueError(f"grows past {limit:,} bytes when it is decompressed")
+        if not inflater.eof:
+            raise ValueError("is compressed and cut short")
+        compressed = inflater.unused_data
+    return b"".join(parts)

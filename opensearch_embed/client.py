@@ -95,7 +95,8 @@ class EmbeddingClient(EmbeddingMethods):
             workspace=workspace,
             dimension=dimension,
             allow_http=allow_http,
-            ca_bundle=ca_bundle,
+            # "~" means the same in an argument as in a shell.
+            ca_bundle=os.path.expanduser(ca_bundle) if isinstance(ca_bundle, (str, os.PathLike)) else ca_bundle,
             proxy=proxy,
         )
         options = Options(

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
-from os.path import abspath
+from os.path import abspath, expanduser
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError
@@ -12,15 +12,15 @@ from opensearch_embed.errors import ConfigurationError
 
 
 def _path_as_text(path: object) -> object:
-    return fspath(path) if isinstance(path, PathLike) else path
+    return expanduser(path) if isinstance(path, (str, PathLike)) else path
 
 
 FilePath = Annotated[str | None, BeforeValidator(_path_as_text)]
-"""The path of a file, kept as text."""
+"""The path of a file, kept as text; `~` is the user's home."""
 
 
 def _absolute(cache: object) -> object:
-    return abspath(cache) if isinstance(cache, (str, PathLike)) and fspath(cache) else cache
+    return abspath(expanduser(cache)) if isinstance(cache, (str, PathLike)) and fspath(cache) else cache
 
 
 CacheField = Annotated[

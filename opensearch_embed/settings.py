@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from opensearch_embed._api_key import checked
 from opensearch_embed._secret import Secret, SecretString, hidden
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.models import DEFAULT_MODEL, ModelSpec, find_model
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
     import ssl
 
 EMULATOR_HINT = "With no account at hand, run the emulator: opensearch-embed emulator"
+
+VARIABLES = {
+    "api_key": ("AISEARCH_API_KEY", "OPENSEARCH_API_KEY"),
+    "endpoint": ("AISEARCH_ENDPOINT", "OPENSEARCH_ENDPOINT"),
+    "workspace": ("AISEARCH_WORKSPACE", "OPENSEARCH_WORKSPACE"),
+    "model": ("AISEARCH_MODEL", "OPENSEARCH_MODEL"),
+}
+"""Where each setting is looked for. The first names mean this service alone; the others, often enough, a cluster."""
+
+CLUSTER_PORTS = (9200, 9300, 9600)
+CLUSTER_HOSTS = re.compile(r"\.(?:es|aoss)\.amazonaws\.com(?:\.cn)?$|\.(?:aos|aoss)\.[\w-]+\.on\.aws$")
+SERVICE_HOSTS = re.compile(r"(?:^|\.)opensearch\.aliyuncs\.com$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +75,9 @@ def resolve_settings(
     api_key = hidden(api_key)
     if not isinstance(allow_http, bool):
         raise ConfigurationError(f"allow_http must be True or False, not {allow_http!r}.")
-    url = _endpoint(_find("endpoint", endpoint, "OPENSEARCH_ENDPOINT"), allow_http)
-    place = _find("workspace", workspace, "OPENSEARCH_WORKSPACE", "default")
-    spec = find_model(_find("model", model, "OPENSEARCH_MODEL", DEFAULT_MODEL), dimension)
+    url = _endpoint(_find("endpoint", endpoint), allow_http, from_environment=endpoint is None)
+    place = _find("workspace", workspace, "default")
+    spec = find_model(_find("model", model, DEFAULT_MODEL), dimension)
     for name, part in (("workspace", place), ("model", spec.service_id)):
         if part in (".", ".."):
             raise ConfigurationError(f"{name} must be a name, not {part!r}: in a URL that means another path.")
@@ -81,25 +94,30 @@ def resolve_settings(
 
 def environment_is_set() -> bool:
     """Tell whether the environment names both a key and an endpoint, so that no argument is needed."""
-    return all(os.environ.get(name, "").strip() for name in ("OPENSEARCH_API_KEY", "OPENSEARCH_ENDPOINT"))
+    return all(os.environ.get(_variable(argument), "").strip() for argument in ("api_key", "endpoint"))
 
 
-def _find(argument: str, value: str | None, variable: str, default: str | None = None) -> str:
-    source = argument
+def _variable(argument: str) -> str:
+    """Return the variable that counts: the first that says something, or else the first that is set."""
+    *first, last = VARIABLES[argument]
+    said = [name for name in VARIABLES[argument] if os.environ.get(name, "").strip()]
+    there = [name for name in VARIABLES[argument] if name in os.environ]
+    return (said or there or [last, *first])[0]
+
+
+def _find(argument: str, value: str | None, default: str | None = None) -> str:
+    variable, source = _variable(argument), argument
     if value is None:
         value, source = os.environ.get(variable), variable
     if value is None or (default is not None and source == variable and not value.strip()):
         value = default
+    advice = f"pass {argument}=... or set the environment variable {' or '.join(reversed(VARIABLES[argument]))}"
     if value is None:
-        raise ConfigurationError(
-            f"No {argument}: pass {argument}=... or set the environment variable {variable}. {EMULATOR_HINT}"
-        )
+        raise ConfigurationError(f"No {argument}: {advice}. {EMULATOR_HINT}")
     if not isinstance(value, str):
         raise ConfigurationError(f"{argument} must be a str, not {type(value).__name__}.")
     if not value.strip():
-        raise ConfigurationError(
-            f"{source} is blank: pass {argument}=... or set the environment variable {variable}. {EMULATOR_HINT}"
-        )
+        raise ConfigurationError(f"{source} is blank: {advice}. {EMULATOR_HINT}")
     return value.strip()
 
 
@@ -107,15 +125,12 @@ def _api_key(given: SecretString | None) -> Secret:
     """Find the key. It is never a local variable by itself, since tracebacks can show those."""
     if given is not None and not isinstance(given.get_secret_value(), str):
         raise ConfigurationError(f"api_key must be a str, not {type(given.get_secret_value()).__name__}.")
-    key = Secret(_find("api_key", None if given is None else given.get_secret_value(), "OPENSEARCH_API_KEY"))
-    if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
-        raise ConfigurationError(
-            "api_key (OPENSEARCH_API_KEY) holds a character that no HTTP header can carry. Copy the key again."
-        )
-    return key
+    key = checked(Secret(_find("api_key", None if given is None else given.get_secret_value())))
+    # Without its wrapping it may be blank.
+    return Secret(_find("api_key", key.get_secret_value()))
 
 
-def _endpoint(value: str, allow_http: bool) -> str:
+def _endpoint(value: str, allow_http: bool, *, from_environment: bool) -> str:
     url = value if "://" in value else f"https://{value}"
     try:
         parts = urlsplit(url)
@@ -123,6 +138,12 @@ def _endpoint(value: str, allow_http: bool) -> str:
         (host or "").encode("idna")
     except ValueError as error:
         raise ConfigurationError(f"endpoint (OPENSEARCH_ENDPOINT) is not a URL: {error}.") from error
+    if from_environment and _is_cluster(host or "", port):
+        raise ConfigurationError(
+            f"{_variable('endpoint')} names a cluster of opensearch.org ({host}{f':{port}' if port else ''}), which is "
+            "another thing: the key is not sent there. Set AISEARCH_ENDPOINT, or pass endpoint=..., with the host of "
+            "your AI Search API, such as default-abc.platform-cn-shanghai.opensearch.aliyuncs.com."
+        )
     scheme = parts.scheme.lower()
     if scheme not in ("https", "http") or not host or any(char.isspace() for char in url):
         raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must be a host name, or a URL with https.")
@@ -140,6 +161,13 @@ def _endpoint(value: str, allow_http: bool) -> str:
             "Use https, or say allow_http=True if the network between is trusted."
         )
     return f"{scheme}://{parts.netloc}"
+
+
+def _is_cluster(host: str, port: int | None) -> bool:
+    """Tell whether this is where opensearch.org's search engine is served, which reads the same variable."""
+    if SERVICE_HOSTS.search(host):
+        return False
+    return port in CLUSTER_PORTS or CLUSTER_HOSTS.search(host) is not None
 
 
 def _is_host(host: str) -> bool:

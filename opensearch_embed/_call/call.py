@@ -77,7 +77,7 @@ class Calls:
         items = check_texts(texts)
         try:
             role = check_input_type(input_type)
-            sizes = measure(items, empty=self._options.empty, first=first)
+            sizes = measure(items, empty=self._options.empty, input_type=role, first=first)
             shorten, sure_size = (self._rule.shorten, self._rule.sure_size) if self._rule else (None, 0)
             composition = compose(items, sizes, shorten, sure_size=sure_size, first=first)
         except InputError as error:

@@ -82,7 +82,7 @@ async def asynchronous(client: EmbeddingClient, texts: Iterator[str], role: Inpu
         assert_type(same, EmbeddingClient)
         assert_type(await same.aembed(["a"]), list[list[float]])
         assert_type(await same.aembed(texts, role, progress=True), list[list[float]])
-        assert_type(await same.aembed_array({"a", "b"}, "query"), Rows)
+        assert_type(await same.aembed_array(("a", "b"), "query"), Rows)
         await same.aclose()
 
 

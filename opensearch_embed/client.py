@@ -8,6 +8,7 @@ from opensearch_embed._call.call import Calls
 from opensearch_embed._call.engine import Engine
 from opensearch_embed._call.job import OnError
 from opensearch_embed._call.methods import EmbeddingMethods
+from opensearch_embed._habits import advised
 from opensearch_embed._secret import SecretString, hidden
 from opensearch_embed._texts.check import OnEmpty
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST, ModelSpec
@@ -62,6 +63,7 @@ class EmbeddingClient(EmbeddingMethods):
         ConfigurationError: A setting is missing or makes no sense.
     """
 
+    @advised
     def __init__(
         self,
         model: str | None = None,

@@ -20,6 +20,16 @@ class EmbeddingMethods:
     def _calls(self) -> Calls:
         raise NotImplementedError
 
+    def check(self, texts: Iterable[str], input_type: InputType = "document") -> None:
+        """Raise what `embed` would raise of a text that is empty, no str or not encodable; send nothing.
+
+        How long the texts are is not looked at.
+
+        Raises:
+            InputError: A text cannot be sent.
+        """
+        self._calls.check(texts, input_type)
+
     def embed(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
     ) -> list[list[float]]:

@@ -1,6 +1,7 @@
 """What becomes of a text that is longer than its model reads: sent all the same, refused, cut, or split."""
 
 import math
+import sys
 import warnings
 from collections.abc import Sequence
 from numbers import Real
@@ -10,6 +11,12 @@ from opensearch_embed._texts.length import LengthFunction, average, estimate_tok
 from opensearch_embed.errors import InputError
 from opensearch_embed.models import ModelSpec
 from opensearch_embed.options import Options
+
+NOT_THE_USERS = (
+    *("opensearch_embed", "langchain", "langgraph", "llama_index", "wrapt", "pydantic"),
+    *("asyncio", "concurrent.", "threading", "contextlib", "functools", "nest_asyncio", "uvloop", "tqdm"),
+)
+"""How the modules begin whose lines a user did not write."""
 
 
 class LengthRule:
@@ -80,8 +87,21 @@ class LengthRule:
                 f"{look} longer than the {self._limit:,} tokens that {self._model.service_id} reads; "
                 "what the service does with the rest is not documented. Choose with overflow='error', 'truncate' or "
                 "'average', and count exactly with length_function=.",
-                stacklevel=5,
+                stacklevel=users_stacklevel(),
             )
+
+
+def users_stacklevel() -> int:
+    """Return the `stacklevel` of a warning by whoever calls this, which makes it point at the user's own line.
+
+    That is the first one outside of this package, the frameworks, and what runs their coroutines.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None:
+        if not str(frame.f_globals.get("__name__", "")).startswith(NOT_THE_USERS):
+            return level
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def checked(length_function: LengthFunction) -> LengthFunction:

@@ -4,7 +4,7 @@ How fast requests leave, and how patiently, decides nothing: a change of `qps` m
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 INDIFFERENT = frozenset(
     {
@@ -19,8 +19,16 @@ INDIFFERENT = frozenset(
 class Described(dict[str, Any]):
     """All settings; as text, those alone that decide a vector. `IngestionPipeline` hashes the text for its cache."""
 
+    _cutting = ""
+
+    def cut(self, cutting: str) -> Self:
+        """Note how long texts are cut, which the settings that can be written down do not say all of."""
+        self._cutting = cutting
+        return self
+
     def __str__(self) -> str:
-        return str({name: value for name, value in self.items() if name not in INDIFFERENT})
+        deciding = {name: value for name, value in self.items() if name not in INDIFFERENT}
+        return str(deciding | ({"overflow": self._cutting} if self._cutting else {}))
 
 
 def cutting(overflow: str, length_function: Callable[[str], int] | None) -> str:

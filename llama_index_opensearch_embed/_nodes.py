@@ -62,17 +62,17 @@ def _known(pairs: Pairs) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def counted_in_batches(texts: Sequence[str], size: int) -> Iterator[None]:
+def counted_in_batches(texts: Iterable[str], size: int) -> Iterator[None]:
     """Let an error about the whole list count in the framework's batch, as all others do; it names the node too."""
     try:
         yield
     except InputError as error:
         if (index := error.index) is not None:
-            start = index // size * size
-            within_a_batch(error, start, min(size, len(texts) - start))
-            if len(texts) > size:
+            whole, start = list(texts), index // size * size
+            within_a_batch(error, start, min(size, len(whole) - start))
+            if len(whole) > size:
                 _say(error, f"It is text {index} of the whole list.")
-            _name_node(error, texts[index])
+            _name_node(error, whole[index])
         raise
 
 

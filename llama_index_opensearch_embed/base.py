@@ -1,7 +1,7 @@
 """LlamaIndex's six methods, each saying which role its texts play. All else is the core's or the framework's."""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
@@ -45,8 +45,8 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
     `embeddings_cache` takes any key-value store. It is used through a view that keeps documents and queries, models
     and endpoints apart, so one store may serve many embeddings; `embeddings_cache.store` is the store itself.
 
-    `to_dict` and `to_json` leave out the key, the limiters, the callbacks and the cache. A pickle carries the key: a
-    worker process needs it. Copies share limiters, callbacks and cache.
+    `to_dict` and `to_json` leave out the key, the limiters, the callbacks and the cache, which copies share. A pickle
+    carries the key: a worker process needs it.
 
     Raises:
         ConfigurationError: A setting is missing, misspelt, or makes no sense.
@@ -110,7 +110,7 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Return every setting that can be written down. As text, it is those that decide a vector."""
-        return Described(super().to_dict(**kwargs))
+        return Described(super().to_dict(**kwargs)).cut(cutting(self.overflow, self.length_function))
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Embed nodes, as a step of an `IngestionPipeline`. An error about a text names its node."""
@@ -129,7 +129,6 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
             One vector of `dimension` floats for each text, in their order.
 
         Raises:
-            InputError: A text cannot be sent; nothing of the batch has been sent then. Its `index` counts in the batch.
             OpenSearchEmbedError: The first error that trying again could not mend. Its `completed` and `pending` count
                 in the batch; batches before this one are the framework's, and lost with its list.
         """
@@ -151,7 +150,7 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
         return (await self._client.aembed([text], "document"))[0]
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        """Embed a text that searches, into one vector of `dimension` floats. Raises what a batch of one raises."""
+        """Embed a text that searches. See `_get_text_embeddings`."""
         return self._client.embed([query], "query")[0]
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
@@ -172,16 +171,15 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
 
     @inside_the_span_of(BaseEmbedding.get_text_embedding_batch)
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """Embed texts that are to be found, in batches of `embed_batch_size`.
+        """Embed texts that are to be found: in one call of the core, so that requests are full.
 
-        All of them are one call of the core, so a small `embed_batch_size` costs no full requests; unless the
-        framework's own cache or rate limiter decides what is asked for, and when, or refused texts are isolated.
+        Unless the framework's own cache or rate limiter decides what is asked for, or refused texts are isolated.
         """
-        with self._checked_whole(texts):
+        with self._checked_whole(texts) as texts:
             if self.embeddings_cache is not None or self.rate_limiter is not None or self.on_error != "raise":
                 return super().get_text_embedding_batch(texts, show_progress, **kwargs)
             vectors = cast("Generator[tuple[int, list[float]], None, None]", self._client.iter_embed(texts))
-            with handed_over(WholeList(self, list(texts), self.embed_batch_size, vectors), vectors):
+            with handed_over(WholeList(self, texts, self.embed_batch_size, vectors), vectors):
                 return super().get_text_embedding_batch(texts, show_progress, **kwargs)
 
     @inside_the_span_of(BaseEmbedding.aget_text_embedding_batch)
@@ -189,30 +187,29 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
         """Embed texts that are to be found, all batches of `embed_batch_size` at once."""
-        with self._checked_whole(texts):
+        with self._checked_whole(texts) as texts:
             return await super().aget_text_embedding_batch(texts, show_progress, **kwargs)
 
     def get_agg_embedding_from_queries(
         self, queries: list[str], agg_fn: Callable[..., Embedding] | None = None
     ) -> Embedding:
         """Embed texts that search, and return the mean of their vectors, or what `agg_fn` makes of them."""
-        self._client.check(queries, "query")
-        return super().get_agg_embedding_from_queries(queries, agg_fn)
+        return super().get_agg_embedding_from_queries(self._client.check(queries, "query"), agg_fn)
 
     async def aget_agg_embedding_from_queries(
         self, queries: list[str], agg_fn: Callable[..., Embedding] | None = None
     ) -> Embedding:
         """Embed texts that search, and return the mean of their vectors. See `get_agg_embedding_from_queries`."""
-        self._client.check(queries, "query")
-        return await super().aget_agg_embedding_from_queries(queries, agg_fn)
+        return await super().aget_agg_embedding_from_queries(self._client.check(queries, "query"), agg_fn)
 
     @contextlib.contextmanager
-    def _checked_whole(self, texts: list[str]) -> Iterator[None]:
+    def _checked_whole(self, texts: Iterable[str]) -> Iterator[list[str]]:
         """Look at the whole list before the first request: the framework hands over one batch after another."""
+        texts = list(texts) if isinstance(texts, Iterator) else texts
         with embedding_for_the_caller():
             with counted_in_batches(texts, self.embed_batch_size):
-                self._client.check(texts)
-            yield
+                checked = self._client.check(texts)
+            yield checked
 
     def _get_text_embeddings_cached(self, texts: list[str]) -> list[list[float]]:
         """Embed what the cache does not hold. The framework's own would let errors count in what is missing."""

@@ -72,9 +72,11 @@ class Calls:
         if self._memory is not None:
             self._memory.close()
 
-    def check(self, texts: Iterable[str], input_type: str) -> None:
+    def check(self, texts: Iterable[str], input_type: str) -> list[str]:
         """Check the input, and no more."""
-        measure(check_texts(texts), empty=self._options.empty, input_type=check_input_type(input_type))
+        items = check_texts(texts)
+        measure(items, empty=self._options.empty, input_type=check_input_type(input_type))
+        return items
 
     def compose(self, texts: Iterable[str], input_type: str, first: int = 0) -> tuple[InputType, Composition]:
         """Check the input, and find what is to be sent for it. Nothing is sent yet."""

@@ -20,15 +20,15 @@ class EmbeddingMethods:
     def _calls(self) -> Calls:
         raise NotImplementedError
 
-    def check(self, texts: Iterable[str], input_type: InputType = "document") -> None:
-        """Raise what `embed` would raise of a text that is empty, no str or not encodable; send nothing.
+    def check(self, texts: Iterable[str], input_type: InputType = "document") -> list[str]:
+        """Return the texts as a list, if none is empty, no str or not encodable. Sends nothing.
 
-        How long the texts are is not looked at.
+        How long they are is not looked at.
 
         Raises:
-            InputError: A text cannot be sent.
+            InputError: A text cannot be sent; what `embed` would raise.
         """
-        self._calls.check(texts, input_type)
+        return self._calls.check(texts, input_type)
 
     def embed(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False

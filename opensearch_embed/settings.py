@@ -3,14 +3,14 @@
 This is the only file that reads the environment. It opens no connection.
 """
 
-import ipaddress
 import os
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from opensearch_embed._api_key import checked
+from opensearch_embed._endpoint import checked_endpoint
+from opensearch_embed._endpoint import is_loopback as is_loopback
 from opensearch_embed._secret import Secret, SecretString, hidden
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.models import DEFAULT_MODEL, ModelSpec, find_model
@@ -27,10 +27,6 @@ VARIABLES = {
     "model": ("AISEARCH_MODEL", "OPENSEARCH_MODEL"),
 }
 """Where each setting is looked for. The first names mean this service alone; the others, often enough, a cluster."""
-
-CLUSTER_PORTS = (9200, 9300, 9600)
-CLUSTER_HOSTS = re.compile(r"\.(?:es|aoss)\.amazonaws\.com(?:\.cn)?$|\.(?:aos|aoss)\.[\w-]+\.on\.aws$")
-SERVICE_HOSTS = re.compile(r"(?:^|\.)opensearch\.aliyuncs\.com$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,9 @@ def resolve_settings(
     api_key = hidden(api_key)
     if not isinstance(allow_http, bool):
         raise ConfigurationError(f"allow_http must be True or False, not {allow_http!r}.")
-    url = _endpoint(_find("endpoint", endpoint), allow_http, from_environment=endpoint is None)
+    url = checked_endpoint(
+        _find("endpoint", endpoint), allow_http, variable=_variable("endpoint") if endpoint is None else None
+    )
     place = _find("workspace", workspace, "default")
     spec = find_model(_find("model", model, DEFAULT_MODEL), dimension)
     for name, part in (("workspace", place), ("model", spec.service_id)):
@@ -128,61 +126,6 @@ def _api_key(given: SecretString | None) -> Secret:
     key = checked(Secret(_find("api_key", None if given is None else given.get_secret_value())))
     # Without its wrapping it may be blank.
     return Secret(_find("api_key", key.get_secret_value()))
-
-
-def _endpoint(value: str, allow_http: bool, *, from_environment: bool) -> str:
-    url = value if "://" in value else f"https://{value}"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-        (host or "").encode("idna")
-    except ValueError as error:
-        raise ConfigurationError(f"endpoint (OPENSEARCH_ENDPOINT) is not a URL: {error}.") from error
-    if from_environment and _is_cluster(host or "", port):
-        raise ConfigurationError(
-            f"{_variable('endpoint')} names a cluster of opensearch.org ({host}{f':{port}' if port else ''}), which is "
-            "another thing: the key is not sent there. Set AISEARCH_ENDPOINT, or pass endpoint=..., with the host of "
-            "your AI Search API, such as default-abc.platform-cn-shanghai.opensearch.aliyuncs.com."
-        )
-    scheme = parts.scheme.lower()
-    if scheme not in ("https", "http") or not host or any(char.isspace() for char in url):
-        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must be a host name, or a URL with https.")
-    if "@" in parts.netloc:
-        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must not hold a user or password: the key is api_key.")
-    if not _is_host(host) or port == 0:
-        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) holds a character that no host name has, or port 0.")
-    if parts.query or parts.fragment or parts.path.strip("/"):
-        raise ConfigurationError(
-            "endpoint (OPENSEARCH_ENDPOINT) must be the host alone, without a path: the client adds the API's own."
-        )
-    if scheme == "http" and not allow_http and not is_loopback(host):
-        raise ConfigurationError(
-            f"endpoint {scheme}://{parts.netloc} is plain http: the key would travel in clear. "
-            "Use https, or say allow_http=True if the network between is trusted."
-        )
-    return f"{scheme}://{parts.netloc}"
-
-
-def _is_cluster(host: str, port: int | None) -> bool:
-    """Tell whether this is where opensearch.org's search engine is served, which reads the same variable."""
-    if SERVICE_HOSTS.search(host):
-        return False
-    return port in CLUSTER_PORTS or CLUSTER_HOSTS.search(host) is not None
-
-
-def _is_host(host: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(host.partition("%")[0]))
-    except ValueError:
-        return re.fullmatch(r"[\w.-]+", host) is not None
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name means this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _proxy(proxy: str | None, url: str) -> str | None:

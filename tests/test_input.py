@@ -2,6 +2,7 @@
 
 from collections import UserDict, UserList, deque
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,7 @@ TEXTS: list[tuple[str, list[Any], int, list[str]]] = [
     ("NaN of numpy", ["tea", np.float32("nan")], 1, ["texts[1]", "not a str but float32"]),
     ("a document", [Document(page_content="tea")], 0, ["texts[0]", "not a str but Document", "page_content"]),
     ("a node", ["tea", TextNode(text="tea")], 1, ["texts[1]", "not a str but TextNode", "get_content()"]),
+    ("an arrow scalar", ["tea", SimpleNamespace(as_py=str)], 1, ["texts[1]", "to_pylist()"]),
     ("white space", ["tea", " \n\t\u3000"], 1, ["texts[1] is empty", "white space alone", "Leave it out"]),
     ("bytes", [b"tea"], 0, ["texts[0]", "not a str but bytes"]),
     ("a list", ["tea", "coffee", ["water"]], 2, ["texts[2]", "not a str but list"]),

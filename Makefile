@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 demo test notebooks: export OPENBLAS_NUM_THREADS = 1
 
 # Files whose tests reach every line and every branch.
-WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/settings.py,opensearch_embed/_texts/check.py,opensearch_embed/_texts/batches.py,opensearch_embed/_wire/request.py,opensearch_embed/_wire/reply.py
+WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/settings.py,opensearch_embed/_api_key.py,opensearch_embed/_endpoint.py,opensearch_embed/_texts/check.py,opensearch_embed/_texts/batches.py,opensearch_embed/_wire/request.py,opensearch_embed/_wire/reply.py
 
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30

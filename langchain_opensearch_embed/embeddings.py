@@ -1,15 +1,21 @@
 """LangChain's four methods, each saying which role its texts play. All else is the core's."""
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from langchain_core.embeddings import Embeddings
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import ConfigDict, Field
 
-from opensearch_embed import EmbeddingClient, Usage
-from opensearch_embed.pydantic_support import CacheField, FilePath, MadeAnew, Unserialised, configuration_error
+from opensearch_embed.pydantic_support import Adapter, ClientArguments, frozen_error, resolved
 
 
-class OpenSearchEmbeddings(MadeAnew, Embeddings):
+class LangChainArguments(ClientArguments, total=False):
+    """The arguments, for type checkers and editors."""
+
+    model: str | None
+    show_progress_bar: bool
+
+
+class OpenSearchEmbeddings(Adapter, Embeddings):
     """Embeddings from Alibaba Cloud OpenSearch, for LangChain.
 
     Example:
@@ -19,7 +25,8 @@ class OpenSearchEmbeddings(MadeAnew, Embeddings):
         >>> vector = embeddings.embed_query("Where is it high?")
 
     Every field is an argument of `opensearch_embed.EmbeddingClient`, which says what each means; what is left out comes
-    from the environment. After construction each field holds the value in use. `model_dump` masks the key; a pickle
+    from the environment. After construction each field holds the value in use, and is fixed: `model_copy(update={...})`
+    makes another object. `client` is the core's client, for streams and arrays. `model_dump` masks the key; a pickle
     carries it, since a worker process needs it.
 
     Raises:
@@ -27,62 +34,21 @@ class OpenSearchEmbeddings(MadeAnew, Embeddings):
     """
 
     name_of_model: ClassVar[str] = "model"
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True)
 
-    model: str | None = None
-    api_key: SecretStr | None = None
-    endpoint: str | None = None
-    workspace: str | None = None
-    dimension: int | None = None
-    qps: float | None = 50.0
-    limiter: Unserialised = None
-    max_concurrency: int | None = None
-    batch_size: int = 32
-    timeout: float = 30.0
-    retry_timeout: float = 60.0
-    max_attempts: int = 10
-    empty: Literal["error", "zero"] = "error"
-    on_error: Literal["raise", "isolate", "skip"] = "raise"
-    overflow: Literal["send", "error", "truncate", "average"] = "send"
-    length_function: Unserialised = None
-    cache: CacheField = None
-    compression: bool = False
-    allow_http: bool = False
-    ca_bundle: FilePath = None
-    proxy: str | None = Field(default=None, repr=False)
-    show_progress_bar: bool = False
+    model: str = resolved("The model's service id. Default: OPENSEARCH_MODEL or ops-text-embedding-002.")
+    show_progress_bar: bool = Field(default=False, description="Show a progress bar while documents are embedded.")
 
-    _client: EmbeddingClient = PrivateAttr()
+    if TYPE_CHECKING:
 
-    def __init__(self, **data: Any) -> None:
-        if isinstance(data.get("api_key"), str):
-            # From here on no frame shows the key, should a debugger print one.
-            data["api_key"] = SecretStr(data["api_key"])
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise configuration_error(error, type(self).model_fields) from error
-        # Every field but one is an argument of the client.
-        given = {name: getattr(self, name) for name in OpenSearchEmbeddings.model_fields if name != "show_progress_bar"}
-        client = EmbeddingClient(**given)
-        self._client = client
-        settings = client.settings
-        self.__dict__.update(
-            model=client.model.service_id,
-            api_key=SecretStr(settings.api_key.get_secret_value()),
-            endpoint=settings.endpoint,
-            workspace=settings.workspace,
-            dimension=client.dimension,
-        )
+        def __init__(self, **data: Unpack[LangChainArguments]) -> None: ...
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Frozen, so pydantic refuses; but its error prints the value, which may be a key.
-        super().__setattr__(name, None if name in type(self).model_fields else value)
-
-    @property
-    def usage(self) -> Usage:
-        """Requests, retries, texts and tokens since this object was made."""
-        return self._client.usage
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+            return
+        del value  # it may be a key
+        raise frozen_error(self, name)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed texts that are to be found.
@@ -107,11 +73,3 @@ class OpenSearchEmbeddings(MadeAnew, Embeddings):
     async def aembed_query(self, text: str) -> list[float]:
         """Embed a text that searches. See `embed_query`."""
         return (await self._client.aembed([text], "query"))[0]
-
-    def close(self) -> None:
-        """Close threads and connections. A later call opens new ones."""
-        self._client.close()
-
-    async def aclose(self) -> None:
-        """Close threads, and the connections of threads and of the running event loop."""
-        await self._client.aclose()

@@ -96,8 +96,10 @@ class ModelCache(BaseKVStore):
         return f"ModelCache({self.store!r}, {self._model!r})"
 
 
-def view_for(settings: Settings, store: object) -> ModelCache | None:
+def view_for(settings: Settings, cutting: str, store: object) -> ModelCache | None:
     """Return the view of a store, or of the store behind another model's view, for these settings.
+
+    `cutting` tells apart what becomes of long texts; it is nothing where they are sent as they are.
 
     Raises:
         ConfigurationError: It is not a key-value store.
@@ -113,7 +115,8 @@ def view_for(settings: Settings, store: object) -> ModelCache | None:
     # Stores differ in what a collection may be called: letters, digits, "-" and "_" suit all. The digest tells apart
     # what the name alone does not: the same service id elsewhere may be another model.
     model = settings.model
-    whole = "\n".join((settings.endpoint, settings.workspace, model.service_id, str(model.dimension)))
+    parts = (settings.endpoint, settings.workspace, model.service_id, str(model.dimension), cutting)
+    whole = "\n".join(filter(None, parts))
     name = re.sub(r"[^A-Za-z0-9-]", "-", model.service_id)[:64]
     return ModelCache(store, f"{name}_{sha256(whole.encode()).hexdigest()[:16]}")
 
@@ -157,4 +160,4 @@ def _is_kept(key: object) -> bool:
 
     A store is not even asked for what is no text: its error would come before ours.
     """
-    return isinstance(key, str) and bool(key)
+    return isinstance(key, str) and bool(key.strip())

@@ -6,7 +6,7 @@ requests that are not full, and between two batches nothing would be under way.
 
 import contextlib
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextvars import ContextVar
 from itertools import islice
 from typing import Any
@@ -40,7 +40,7 @@ class WholeList:
             self._vectors = None
             if isinstance(error, InputError) and error.index is not None and error.index >= end:
                 return None  # it is a later batch's, which will say so itself
-            _recount(error, start, taken, len(texts))
+            within_a_batch(error, start, len(texts), taken)
             raise
         return taken
 
@@ -65,7 +65,7 @@ def taken(owner: object, texts: list[str]) -> list[list[float]] | None:
     return None if whole is None else whole.take(owner, texts)
 
 
-def _recount(error: OpenSearchEmbedError, start: int, taken: list[list[float]], count: int) -> None:
+def within_a_batch(error: OpenSearchEmbedError, start: int, count: int, taken: Sequence[list[float]] = ()) -> None:
     """Let an error that counts in the whole list count in one batch, whose first vectors were taken."""
     error.args = (re.sub(r"texts\[(\d+)\]", lambda place: f"texts[{int(place[1]) - start}]", str(error)),)
     if isinstance(error, InputError) and error.index is not None:

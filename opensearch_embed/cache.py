@@ -76,7 +76,9 @@ class SqliteCache:
             raise ConfigurationError(f"cache must be the path of a file, not {type(path).__name__}.") from error
         if not name.strip() or name == ":memory:" or "\0" in name:
             raise ConfigurationError(f"cache must be the path of a file, not {name!r}.")
-        self.__setstate__({"path": os.path.abspath(name)})  # a worker process may start in another directory
+        self.__setstate__(
+            {"path": os.path.abspath(os.path.expanduser(name))}
+        )  # a worker process may start in another directory
         with self._connected():
             pass  # what is wrong with the file is said now. Not when unpickled: there an error can hang a pool
 

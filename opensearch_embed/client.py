@@ -8,6 +8,7 @@ from opensearch_embed._call.call import Calls
 from opensearch_embed._call.engine import Engine
 from opensearch_embed._call.methods import EmbeddingMethods
 from opensearch_embed._call.refusals import OnError
+from opensearch_embed._habits import advised
 from opensearch_embed._secret import SecretString, hidden
 from opensearch_embed._texts.check import OnEmpty
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST, ModelSpec
@@ -62,6 +63,7 @@ class EmbeddingClient(EmbeddingMethods):
         ConfigurationError: A setting is missing or makes no sense.
     """
 
+    @advised
     def __init__(
         self,
         model: str | None = None,
@@ -95,7 +97,8 @@ class EmbeddingClient(EmbeddingMethods):
             workspace=workspace,
             dimension=dimension,
             allow_http=allow_http,
-            ca_bundle=ca_bundle,
+            # "~" means the same in an argument as in a shell.
+            ca_bundle=os.path.expanduser(ca_bundle) if isinstance(ca_bundle, (str, os.PathLike)) else ca_bundle,
             proxy=proxy,
         )
         options = Options(

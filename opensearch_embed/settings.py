@@ -3,13 +3,14 @@
 This is the only file that reads the environment. It opens no connection.
 """
 
-import ipaddress
 import os
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from opensearch_embed._api_key import checked
+from opensearch_embed._endpoint import checked_endpoint
+from opensearch_embed._endpoint import is_loopback as is_loopback
 from opensearch_embed._proxy import goes_around, is_usable, secrets_of
 from opensearch_embed._secret import Secret, SecretString, hidden
 from opensearch_embed.errors import ConfigurationError
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     import ssl
 
 EMULATOR_HINT = "With no account at hand, run the emulator: opensearch-embed emulator"
+
+VARIABLES = {
+    "api_key": ("AISEARCH_API_KEY", "OPENSEARCH_API_KEY"),
+    "endpoint": ("AISEARCH_ENDPOINT", "OPENSEARCH_ENDPOINT"),
+    "workspace": ("AISEARCH_WORKSPACE", "OPENSEARCH_WORKSPACE"),
+    "model": ("AISEARCH_MODEL", "OPENSEARCH_MODEL"),
+}
+"""Where each setting is looked for. The first names mean this service alone; the others, often enough, a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +84,11 @@ def resolve_settings(
     api_key = hidden(api_key)
     if not isinstance(allow_http, bool):
         raise ConfigurationError(f"allow_http must be True or False, not {allow_http!r}.")
-    url = _endpoint(_find("endpoint", endpoint, "OPENSEARCH_ENDPOINT"), allow_http)
-    place = _find("workspace", workspace, "OPENSEARCH_WORKSPACE", "default")
-    spec = find_model(_find("model", model, "OPENSEARCH_MODEL", DEFAULT_MODEL), dimension)
+    url = checked_endpoint(
+        _find("endpoint", endpoint), allow_http, variable=_variable("endpoint") if endpoint is None else None
+    )
+    place = _find("workspace", workspace, "default")
+    spec = find_model(_find("model", model, DEFAULT_MODEL), dimension)
     for name, part in (("workspace", place), ("model", spec.service_id)):
         if part in (".", ".."):
             raise ConfigurationError(f"{name} must be a name, not {part!r}: in a URL that means another path.")
@@ -98,25 +109,30 @@ def resolve_settings(
 
 def environment_is_set() -> bool:
     """Tell whether the environment names both a key and an endpoint, so that no argument is needed."""
-    return all(os.environ.get(name, "").strip() for name in ("OPENSEARCH_API_KEY", "OPENSEARCH_ENDPOINT"))
+    return all(os.environ.get(_variable(argument), "").strip() for argument in ("api_key", "endpoint"))
 
 
-def _find(argument: str, value: str | None, variable: str, default: str | None = None) -> str:
-    source = argument
+def _variable(argument: str) -> str:
+    """Return the variable that counts: the first that says something, or else the first that is set."""
+    *first, last = VARIABLES[argument]
+    said = [name for name in VARIABLES[argument] if os.environ.get(name, "").strip()]
+    there = [name for name in VARIABLES[argument] if name in os.environ]
+    return (said or there or [last, *first])[0]
+
+
+def _find(argument: str, value: str | None, default: str | None = None) -> str:
+    variable, source = _variable(argument), argument
     if value is None:
         value, source = os.environ.get(variable), variable
     if value is None or (default is not None and source == variable and not value.strip()):
         value = default
+    advice = f"pass {argument}=... or set the environment variable {' or '.join(reversed(VARIABLES[argument]))}"
     if value is None:
-        raise ConfigurationError(
-            f"No {argument}: pass {argument}=... or set the environment variable {variable}. {EMULATOR_HINT}"
-        )
+        raise ConfigurationError(f"No {argument}: {advice}. {EMULATOR_HINT}")
     if not isinstance(value, str):
         raise ConfigurationError(f"{argument} must be a str, not {type(value).__name__}.")
     if not value.strip():
-        raise ConfigurationError(
-            f"{source} is blank: pass {argument}=... or set the environment variable {variable}. {EMULATOR_HINT}"
-        )
+        raise ConfigurationError(f"{source} is blank: {advice}. {EMULATOR_HINT}")
     return value.strip()
 
 
@@ -124,54 +140,9 @@ def _api_key(given: SecretString | None) -> Secret:
     """Find the key. It is never a local variable by itself, since tracebacks can show those."""
     if given is not None and not isinstance(given.get_secret_value(), str):
         raise ConfigurationError(f"api_key must be a str, not {type(given.get_secret_value()).__name__}.")
-    key = Secret(_find("api_key", None if given is None else given.get_secret_value(), "OPENSEARCH_API_KEY"))
-    if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
-        raise ConfigurationError(
-            "api_key (OPENSEARCH_API_KEY) holds a character that no HTTP header can carry. Copy the key again."
-        )
-    return key
-
-
-def _endpoint(value: str, allow_http: bool) -> str:
-    url = value if "://" in value else f"https://{value}"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-        (host or "").encode("idna")
-    except ValueError as error:
-        raise ConfigurationError(f"endpoint (OPENSEARCH_ENDPOINT) is not a URL: {error}.") from error
-    scheme = parts.scheme.lower()
-    if scheme not in ("https", "http") or not host or any(char.isspace() for char in url):
-        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must be a host name, or a URL with https.")
-    if "@" in parts.netloc:
-        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must not hold a user or password: the key is api_key.")
-    if not _is_host(host) or port == 0:
-        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) holds a character that no host name has, or port 0.")
-    if parts.query or parts.fragment or parts.path.strip("/"):
-        raise ConfigurationError(
-            "endpoint (OPENSEARCH_ENDPOINT) must be the host alone, without a path: the client adds the API's own."
-        )
-    if scheme == "http" and not allow_http and not is_loopback(host):
-        raise ConfigurationError(
-            f"endpoint {scheme}://{parts.netloc} is plain http: the key would travel in clear. "
-            "Use https, or say allow_http=True if the network between is trusted."
-        )
-    return f"{scheme}://{parts.netloc}"
-
-
-def _is_host(host: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(host.partition("%")[0]))
-    except ValueError:
-        return re.fullmatch(r"[\w.-]+", host) is not None
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name means this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    key = checked(Secret(_find("api_key", None if given is None else given.get_secret_value())))
+    # Without its wrapping it may be blank.
+    return Secret(_find("api_key", key.get_secret_value()))
 
 
 def _proxy(proxy: str | None, url: str) -> str | None:

@@ -18,6 +18,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 FOREIGN_VARIABLES = (
     *(f"OPENSEARCH_{name}" for name in ("API_KEY", "ENDPOINT", "WORKSPACE", "MODEL")),
+    *(f"AISEARCH_{name}" for name in ("API_KEY", "ENDPOINT", "WORKSPACE", "MODEL")),
     *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")),
     *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
     *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"),

@@ -1,15 +1,35 @@
 """Bad input, sync and async: each raises the contract's error, before anything is sent, and says how to mend it."""
 
-from collections.abc import Callable, Iterable
+from collections import UserDict, UserList, deque
+from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from interfaces import INTERFACES
+from langchain_core.documents import Document
+from llama_index.core.schema import TextNode
 
-from opensearch_embed import MODELS, ConfigurationError, EmbeddingClient, InputError
+from opensearch_embed import DEFAULT_MODEL, MODELS, ConfigurationError, EmbeddingClient, InputError
 from opensearch_embed.emulator import Emulator
 
 Make = Callable[..., EmbeddingClient]
+
+
+class Series(UserList[str]):
+    """As pandas has it, for what matters here: its texts, in their order."""
+
+
+class DataFrame:
+    """As pandas and polars have it, for what matters here: it yields the names of its columns."""
+
+    columns = ("text",)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+
 Call = Callable[..., Any]
 
 # What it shows, settings, what the message says.
@@ -67,10 +87,16 @@ LARGE = "茶" * 2_700_000
 # What it shows, texts, the index of the one at fault, what the message says.
 TEXTS: list[tuple[str, list[Any], int, list[str]]] = [
     ("a number", ["tea", 5, None], 1, ["texts[1]", "not a str but int"]),
-    ("None", ["tea", None], 1, ["texts[1]", "not a str but NoneType"]),
+    ("None", ["tea", None], 1, ["texts[1]", "not a str but NoneType", "missing value"]),
+    ("NaN", ["tea", "coffee", float("nan")], 2, ["texts[2]", "not a str but float", "NaN", "leave it out"]),
+    ("NaN of numpy", ["tea", np.float32("nan")], 1, ["texts[1]", "not a str but float32"]),
+    ("a document", [Document(page_content="tea")], 0, ["texts[0]", "not a str but Document", "page_content"]),
+    ("a node", ["tea", TextNode(text="tea")], 1, ["texts[1]", "not a str but TextNode", "get_content()"]),
+    ("an arrow scalar", ["tea", SimpleNamespace(as_py=str)], 1, ["texts[1]", "to_pylist()"]),
+    ("white space", ["tea", " \n\t\u3000"], 1, ["texts[1] is empty", "white space alone", "Leave it out"]),
     ("bytes", [b"tea"], 0, ["texts[0]", "not a str but bytes"]),
     ("a list", ["tea", "coffee", ["water"]], 2, ["texts[2]", "not a str but list"]),
-    ("an empty text", ["tea"] * 99 + [""], 99, ["texts[99] is empty", "empty='zero'"]),
+    ("an empty text", ["tea"] * 99 + [""], 99, ["texts[99] is empty", "Leave it out. (empty='zero'", "NaN"]),
     ("a lone surrogate", ["tea", "\ud83c"], 1, ["texts[1] cannot be encoded", "lone surrogate", "'replace'"]),
     ("too large", ["tea", LARGE], 1, ["texts[1] takes 8,100,002 bytes", "8,000,000", "Split"]),
 ]
@@ -96,7 +122,7 @@ def test_a_text_that_cannot_be_sent(
     assert client.usage.requests == 0
 
 
-@pytest.mark.parametrize("texts", ["tea", "", b"tea"])
+@pytest.mark.parametrize("texts", ["tea", "", b"tea", bytearray(b"tea"), memoryview(b"tea")])
 def test_a_bare_string(make_client: Make, emulator: Emulator, call: Call, texts: Any) -> None:
     """A str where texts belong is refused, and the message shows the list that was meant."""
     with pytest.raises(InputError) as caught:
@@ -107,7 +133,48 @@ def test_a_bare_string(make_client: Make, emulator: Emulator, call: Call, texts:
     assert emulator.requests == []
 
 
-@pytest.mark.parametrize("texts", [None, 5, object()])
+# What falls apart into something else than its texts, what the message says.
+FALLS_APART: list[tuple[Any, list[str]]] = [
+    ({"a": "tea"}, ["texts is a dict", "list(texts.values())"]),
+    (UserDict(a="tea"), ["texts is a UserDict", "list(texts.values())"]),
+    ({"tea", "coffee"}, ["texts is a set", "no order"]),
+    (frozenset({"tea"}), ["texts is a frozenset", "no order"]),
+    (DataFrame(), ["texts is a DataFrame", "df['text']"]),
+    (Document(page_content="tea"), ["texts is a Document", "page_content"]),
+    (TextNode(text="tea"), ["texts is a TextNode", "get_content()"]),
+]
+
+
+@pytest.mark.parametrize(("texts", "words"), FALLS_APART, ids=lambda value: type(value).__name__)
+def test_what_falls_apart_into_something_else(
+    make_client: Make, emulator: Emulator, call: Call, texts: Any, words: list[str]
+) -> None:
+    """What has texts in it and yields something else is refused, and the message says what to pass."""
+    client = make_client()
+    for attempt in (
+        lambda: call(client.embed, texts),
+        lambda: call(client.embed_array, texts),
+        lambda: client.iter_embed(texts),
+        lambda: client.aiter_embed(texts),
+    ):
+        with pytest.raises(InputError) as caught:
+            attempt()
+        for word in words:
+            assert word in str(caught.value)
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+@pytest.mark.parametrize("texts", ["tea", b"tea", {"a": "tea"}, {"tea"}, 5, None, DataFrame()])
+def test_each_adapter_refuses_what_is_no_list(emulator: Emulator, interface: str, texts: Any) -> None:
+    """The frameworks hand over what they are given, a str letter by letter: that is refused, too."""
+    embed = INTERFACES[interface](model=DEFAULT_MODEL, endpoint=emulator.url, api_key=emulator.api_key)
+    with pytest.raises(InputError, match="texts"):
+        embed(texts)
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("texts", [None, 5, 1.5, object(), np.array("tea")])
 def test_what_is_no_list(make_client: Make, emulator: Emulator, call: Call, texts: Any) -> None:
     """What cannot be iterated is refused by its type."""
     with pytest.raises(InputError, match=f"iterable of str, not {type(texts).__name__}"):
@@ -162,11 +229,26 @@ def test_nothing_but_empty_texts_sends_nothing(make_client: Make, emulator: Emul
     assert emulator.requests == []
 
 
-def test_blank_is_not_empty(make_client: Make, emulator: Emulator, call: Call) -> None:
-    """White space is a text like any other: nothing is stripped or skipped in silence."""
-    (vector,) = call(make_client().embed, [" \n"])
-    assert vector == emulator.vector(" \n")
-    assert emulator.requests[0].body["input"] == [" \n"]
+def test_white_space_is_as_good_as_nothing(make_client: Make, emulator: Emulator, call: Call) -> None:
+    """A text of white space alone is an empty one; white space around words is sent as it is."""
+    client = make_client(empty="zero")
+    zero = [0.0] * client.dimension
+    assert call(client.embed, [" \n", " tea\n", "\t"]) == [zero, emulator.vector(" tea\n"), zero]
+    assert emulator.requests[0].body["input"] == [" tea\n"]
+
+
+@pytest.mark.parametrize("empty", ["error", "zero"])
+@pytest.mark.parametrize("query", ["", "  "])
+def test_an_empty_query_is_refused_whatever_is_said(
+    make_client: Make, emulator: Emulator, call: Call, empty: str, query: str
+) -> None:
+    """A zero vector is no question: in a store it is nearest to anything, or NaN."""
+    client = make_client(empty=empty)
+    for method in (client.embed, client.embed_array):
+        with pytest.raises(InputError, match=r"texts\[1\] is empty.*a query of nothing") as caught:
+            call(method, ["tea", query], "query")
+        assert caught.value.index == 1
+    assert emulator.requests == []
 
 
 def test_nothing_gives_nothing(make_client: Make, emulator: Emulator, call: Call) -> None:
@@ -181,8 +263,13 @@ def test_nothing_gives_nothing(make_client: Make, emulator: Emulator, call: Call
 
 @pytest.mark.parametrize(
     "make_texts",
-    [list, tuple, iter, dict.fromkeys, lambda texts: (text for text in texts), np.array],
-    ids=["list", "tuple", "iterator", "dict", "generator", "array"],
+    [
+        *(list, tuple, iter, lambda texts: (text for text in texts), np.array),
+        *(lambda texts: dict.fromkeys(texts).keys(), lambda texts: dict(enumerate(texts)).values(), deque, UserList),
+        lambda texts: np.array(texts, dtype=object),
+        Series,
+    ],
+    ids=["list", "tuple", "iterator", "generator", "array", "keys", "values", "deque", "UserList", "objects", "Series"],
 )
 def test_any_iterable_serves(
     make_client: Make, emulator: Emulator, call: Call, make_texts: Callable[[list[str]], Iterable[str]]

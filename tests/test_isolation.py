@@ -12,7 +12,7 @@ import pytest
 from interfaces import INTERFACES, settings_for
 from servers import DIMENSION, Action, Connection, RawRequest, RawServer, honest, refuse, reply, vector
 
-from opensearch_embed import ApiError, AuthenticationError, EmbeddingClient, InvalidRequest
+from opensearch_embed import ApiError, AuthenticationError, ConfigurationError, EmbeddingClient, InvalidRequest
 
 BATCH = 32
 PRICE = 2 * math.log2(BATCH)
@@ -321,16 +321,22 @@ def test_skip_leaves_a_row_for_every_copy(server: RawServer, call: Callable[...,
         assert rows[[1, 3]].tolist() == [vector("tea")] * 2
 
 
-@pytest.mark.parametrize("interface", INTERFACES)
-def test_skip_raises_where_the_result_cannot_show_it(
-    interface: str, server: RawServer, call: Callable[..., Any]
-) -> None:
+def test_skip_raises_where_the_result_cannot_show_it(server: RawServer, call: Callable[..., Any]) -> None:
     """A list of vectors has no room for a refused text: there `"skip"` raises what `"isolate"` does."""
-    embed = INTERFACES[interface](**settings_for(server.url, on_error="skip"))
-    with pytest.raises(InvalidRequest) as caught:
-        call(embed, texts_with([40, 99]))
-    assert caught.value.indices == [40, 99]
-    check_account(caught.value, texts_with([40, 99]), [40, 99])
+    with EmbeddingClient(**settings_for(server.url, on_error="skip")) as client:
+        with pytest.raises(InvalidRequest) as caught:
+            call(client.embed, texts_with([40, 99]))
+        assert caught.value.indices == [40, 99]
+        check_account(caught.value, texts_with([40, 99]), [40, 99])
+
+
+@pytest.mark.parametrize("interface", ["langchain", "llama_index"])
+def test_the_adapters_refuse_skip(interface: str, server: RawServer) -> None:
+    """Their results are lists of vectors alone, so `"skip"` could never skip: the error says what to use."""
+    with pytest.raises(ConfigurationError, match="on_error: 'skip'") as caught:
+        INTERFACES[interface](**settings_for(server.url, on_error="skip"))
+    for words in ("'isolate'", "completed", "embed_array", "iter_embed"):
+        assert words in str(caught.value)
 
 
 def test_usage_tells_the_refused_texts_call_after_call(server: RawServer, call: Callable[..., Any]) -> None:
@@ -357,7 +363,7 @@ def test_langchain_names_a_refused_query(server: RawServer, call: Callable[..., 
     """A single query that is refused raises, whatever `on_error` says."""
     from langchain_opensearch_embed import OpenSearchEmbeddings
 
-    for on_error in ("raise", "isolate", "skip"):
+    for on_error in ("raise", "isolate"):
         embeddings = OpenSearchEmbeddings(**settings_for(server.url, on_error=on_error))
         with pytest.raises(InvalidRequest) as caught:
             call(embeddings.embed_query, "poison")
@@ -374,7 +380,7 @@ def llama_index(url: str, **settings: Any) -> Any:
     return OpenSearchEmbedding(model_name=others.pop("model"), embeddings_cache=SimpleKVStore(), **others)
 
 
-@pytest.mark.parametrize(("on_error", "indices"), [("raise", [2, 3]), ("isolate", [3]), ("skip", [3])])
+@pytest.mark.parametrize(("on_error", "indices"), [("raise", [2, 3]), ("isolate", [3])])
 def test_llama_index_names_texts_by_their_place_in_the_batch(
     on_error: str, indices: list[int], server: RawServer, call: Callable[..., Any]
 ) -> None:

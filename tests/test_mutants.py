@@ -259,15 +259,14 @@ def test_an_iterator_is_read() -> None:
         (5, "texts[41] is not a str but int."),
         (
             "\ud800",
-            "texts[41] cannot be encoded as UTF-8: it holds a lone surrogate. "
-            "Mend it with text.encode('utf-8', 'replace').decode().",
+            "texts[41] cannot be encoded as UTF-8: it holds a lone surrogate, or an emoji as two. "
+            "Mend it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').",
         ),
         (
             "",
-            "texts[41] is empty, and the service takes no empty text. Leave it out, or say empty='zero' "
-            "to get a zero vector for it.",
+            "texts[41] is empty, and the service takes no empty text. Leave it out. (empty='zero' makes it a zero "
+            "vector, which many vector stores find before better hits, or compare as NaN.)",
         ),
-        ("a" * MAX_BODY_BYTES, "texts[41] takes 8,000,002 bytes encoded; a request holds 8,000,000. Split the text."),
     ],
 )
 def test_what_is_said_of_a_text(text: Any, message: str) -> None:
@@ -276,6 +275,16 @@ def test_what_is_said_of_a_text(text: Any, message: str) -> None:
         measure(["a", text], first=40)
     assert str(caught.value) == message
     assert caught.value.index == 41
+
+
+def test_what_is_said_of_a_text_that_is_too_large() -> None:
+    """Of what will be sent, and with the text's index for the caller."""
+    message = "texts[41] takes 8,000,002 bytes encoded; a request holds 8,000,000. Split the text."
+    large = "a" * MAX_BODY_BYTES
+    for shorten in (None, lambda text, _: [text], lambda text, _: ["b", large] if text == large else [text]):
+        with pytest.raises(InputError) as caught:
+            compose(["a", large], measure(["a", large], first=40), shorten, first=40)
+        assert (str(caught.value), caught.value.index) == (message, 41)
 
 
 def test_a_second_batch_is_filled_to_the_last_byte() -> None:

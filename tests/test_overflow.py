@@ -12,6 +12,7 @@ import pytest
 from servers import Action, Connection, RawRequest, RawServer, http, refuse
 
 from opensearch_embed import EmbeddingClient, InputError, InvalidRequest, OpenSearchEmbedError
+from opensearch_embed._texts.length import estimate_tokens, split
 from opensearch_embed.emulator import Emulator
 
 MODEL = "ops-text-embedding-001"
@@ -67,7 +68,7 @@ def test_texts_within_the_limit_are_sent_as_they_are(
     overflow: str, make: Callable[..., EmbeddingClient], emulator: Emulator, call: Callable[..., Any]
 ) -> None:
     """Up to the limit, and at it, nothing is said, and nothing is changed: not even white space."""
-    texts = ["tea", f"  {prose(LIMIT)}\n\n", prose(LIMIT - 1), " \n"]
+    texts = ["tea", f"  {prose(LIMIT)}\n\n", prose(LIMIT - 1), "a \n"]
     client = make(overflow=overflow)
     assert call(client.embed, texts) == [right(emulator, text) for text in texts]
     assert texts_sent(emulator) == texts
@@ -119,16 +120,114 @@ def test_the_users_counter_decides(make: Callable[..., EmbeddingClient], emulato
     assert texts_sent(emulator) == [LONGER]
 
 
-def test_an_error_of_the_users_counter_is_raised_as_it_is(
+@pytest.mark.parametrize("overflow", ["send", "error", "truncate", "average"])
+def test_an_error_of_the_users_counter_is_told_with_the_text(
+    make: Callable[..., EmbeddingClient], emulator: Emulator, call: Callable[..., Any], overflow: str
+) -> None:
+    """When `length_function` fails, the error names the text, comes from that failure, and nothing has been sent."""
+
+    def fail(text: str) -> int:
+        if text.startswith("coffee"):
+            raise LookupError(f"no tokenizer for {text}")
+        return len(text)
+
+    texts = ["tea", "coffee, a private text"]
+    with pytest.raises(InputError, match=r"^texts\[1\]: length_function failed with LookupError\.$") as caught:
+        call(make(length_function=fail, overflow=overflow).embed, texts)
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert (caught.value.index, caught.value.pending) == (1, [0, 1])
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("overflow", ["send", "average"])
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        *((None, "NoneType"), ("3", "str"), (-1, "-1"), (-0.5, "-0.5"), (True, "bool"), ([3], "list")),
+        *((float("nan"), "float"), (float("inf"), "inf"), (np.float32(-2), "-2.0"), (3j, "complex")),
+    ],
+)
+def test_a_count_that_is_none_is_told_with_the_text(
+    make: Callable[..., EmbeddingClient],
+    emulator: Emulator,
+    call: Callable[..., Any],
+    overflow: str,
+    count: Any,
+    shown: str,
+) -> None:
+    """What `length_function` returns must be a number of tokens."""
+    client = make(length_function=lambda text: count if text == "tea" else 2, overflow=overflow)
+    with pytest.raises(InputError, match=r"^texts\[1\]: length_function must return a number") as caught:
+        call(client.embed, ["coffee", "tea"])
+    assert shown in str(caught.value)
+    assert caught.value.index == 1
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "average"])
+@pytest.mark.parametrize("kind", [np.int64, np.float32, float, lambda tokens: tokens - 0.25])
+def test_any_number_counts(
+    make: Callable[..., EmbeddingClient], emulator: Emulator, call: Callable[..., Any], overflow: str, kind: Any
+) -> None:
+    """A counter may return what its tokenizer does: numpy's numbers, or fractions."""
+    client = make(length_function=lambda text: kind(len(text)), overflow=overflow)
+    call(client.embed, [LONG])
+    assert all(len(text) <= LIMIT for text in texts_sent(emulator))
+
+
+def test_a_failure_at_a_piece_is_told_before_anything_is_sent(
     make: Callable[..., EmbeddingClient], emulator: Emulator, call: Callable[..., Any]
 ) -> None:
-    """When `length_function` fails, its error is raised, and nothing has been sent."""
+    """A piece is counted for its weight when its vector has come; a counter that fails at it does so before."""
+    asked: list[str] = []
+    piece = split(LONG, LIMIT, estimate_tokens)[-1]
 
-    def fail(_: str) -> int:
-        raise LookupError("no tokenizer")
+    def count(text: str) -> int:
+        asked.append(text)
+        if text == piece:
+            raise LookupError
+        return estimate_tokens(text)
 
-    with pytest.raises(LookupError, match="no tokenizer"):
-        call(make(length_function=fail).embed, ["tea"])
+    with pytest.raises(InputError, match=r"^texts\[0\]: length_function failed"):
+        call(make(length_function=count, overflow="average").embed, [LONG])
+    assert piece in asked
+    assert emulator.requests == []
+
+
+# --- larger than a body ---
+
+HUGE = "Tea is a drink. " * 600_000
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "average"])
+@pytest.mark.parametrize("length_function", [None, lambda text: len(text) // 1000])
+def test_what_is_cut_need_not_fit_before(
+    emulator: Emulator,
+    make: Callable[..., EmbeddingClient],
+    call: Callable[..., Any],
+    overflow: str,
+    length_function: Any,
+) -> None:
+    """A text of 9.6 MB is no error where less of it is sent at a time."""
+    if length_function is None and overflow == "average":
+        return  # a thousand pieces say no more than a few
+    (vector,) = call(make(overflow=overflow, length_function=length_function).embed, [HUGE])
+    assert len(vector) == DIMENSION
+    assert all(len(text) < len(HUGE) for text in texts_sent(emulator))
+
+
+def test_what_is_not_cut_must_fit(
+    emulator: Emulator, make: Callable[..., EmbeddingClient], call: Callable[..., Any]
+) -> None:
+    """What will be sent is what is measured, and nothing is sent if it is too large."""
+    for settings, words in (
+        ({"overflow": "send"}, "takes 9,600,002 bytes"),
+        ({"overflow": "truncate", "length_function": lambda _: 1}, "takes 9,600,002 bytes"),
+        ({"overflow": "error"}, "tokens"),
+    ):
+        with pytest.raises(InputError, match=r"texts\[1\]") as caught:
+            call(make(**settings).embed, ["tea", HUGE])
+        assert words in str(caught.value)
     assert emulator.requests == []
 
 

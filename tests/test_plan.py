@@ -2,6 +2,7 @@
 
 import enum
 import itertools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from opensearch_embed._texts.batches import Batch, plan
 from opensearch_embed._texts.check import ENVELOPE_BYTES, check_input_type, check_texts, encoded_size, measure
+from opensearch_embed._texts.repeats import compose
 from opensearch_embed._wire.request import encode_request
 from opensearch_embed.errors import InputError
 from opensearch_embed.models import MAX_BODY_BYTES, MAX_TEXTS_PER_REQUEST
@@ -32,7 +34,7 @@ def joined(batches: Iterable[Batch]) -> list[tuple[int, str]]:
 
 def check_batches(texts: Sequence[str], batches: Sequence[Batch]) -> None:
     """Assert all that a plan promises, by the bodies that would really be sent."""
-    assert joined(batches) == [(index, text) for index, text in enumerate(texts) if text]
+    assert joined(batches) == [(index, text) for index, text in enumerate(texts) if text.strip()]
     for batch in batches:
         assert 1 <= len(batch.texts) <= MAX_TEXTS_PER_REQUEST
         assert len(encode_request(batch.texts, "document")) <= MAX_BODY_BYTES
@@ -50,7 +52,7 @@ def test_many_small_texts(texts: list[str]) -> None:
     """Any short texts are planned whole and in order, 32 to a request."""
     batches = list(plan(texts, measure(texts, empty="zero")))
     check_batches(texts, batches)
-    assert len(batches) == -(-sum(map(bool, texts)) // MAX_TEXTS_PER_REQUEST)
+    assert len(batches) == -(-sum(map(bool, map(str.strip, texts))) // MAX_TEXTS_PER_REQUEST)
 
 
 @settings(max_examples=30, deadline=None)
@@ -80,11 +82,11 @@ def test_any_sizes(sizes: list[int]) -> None:
 def test_sizes_are_the_encoders_own(texts: list[str]) -> None:
     """Sizes, commas and the envelope add up to the very length of the body."""
     sizes = measure(texts, empty="zero")
-    sent = [text for text in texts if text]
+    sent = [text for text in texts if text.strip()]
     assert len(encode_request(sent, "document")) == ENVELOPE_BYTES + sum(sizes) + max(0, len(sent) - 1)
 
 
-@pytest.mark.parametrize("char", ["a", "茶", "🍵", "\n", "\x01"])
+@pytest.mark.parametrize("char", ["a", "茶", "🍵", "\\", "\x01"])
 def test_the_largest_text_fits_and_one_byte_more_does_not(char: str) -> None:
     """A body is filled to its last byte, and a text that is larger by one byte is refused."""
     weight = encoded_size(char, 0) - 2
@@ -93,7 +95,7 @@ def test_the_largest_text_fits_and_one_byte_more_does_not(char: str) -> None:
     (batch,) = plan([largest], measure([largest]))
     assert len(encode_request(batch.texts, "document")) == MAX_BODY_BYTES
     with pytest.raises(InputError) as caught:
-        measure(["fine", largest + "b"])
+        compose(["fine", largest + "b"], measure(["fine", largest + "b"]))
     assert caught.value.index == 1
     for words in ("texts[1]", f"{LARGEST + 1:,}", f"{MAX_BODY_BYTES:,}", "Split the text"):
         assert words in str(caught.value)
@@ -150,8 +152,13 @@ def test_a_text_that_cannot_be_sent_is_named(texts: list[Any], index: int, words
 
 
 def test_the_advice_for_a_lone_surrogate_works() -> None:
-    """The message's own remedy gives a text that can be encoded."""
-    assert encoded_size("tea \ud83c".encode("utf-8", "replace").decode(), 0) == len('"tea ?"')
+    """The message's own remedy gives a text that can be encoded, and leaves emoji as they are."""
+    with pytest.raises(InputError) as caught:
+        measure(["tea \ud83c\udf75 \ud83c"])
+    [remedy] = re.findall(r"Mend it with (text\..*\))\.$", str(caught.value))
+    mended = eval(remedy, {"text": "tea \ud83c\udf75 🍵 \ud83c"})  # noqa: S307 - the advice is what is tested
+    assert mended == "tea 🍵 🍵 \ufffd"
+    assert measure([mended])
 
 
 def test_subclasses_of_str_are_texts() -> None:
@@ -177,7 +184,9 @@ def test_an_unknown_input_type_is_refused(input_type: Any) -> None:
         assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [list, tuple, iter, dict.fromkeys, lambda texts: (text for text in texts)])
+@pytest.mark.parametrize(
+    "kind", [list, tuple, iter, lambda texts: dict.fromkeys(texts).keys(), lambda texts: (text for text in texts)]
+)
 def test_any_iterable_is_taken(kind: Callable[[str], Iterable[str]]) -> None:
     """Sequences, iterators and generators all become the list of their texts."""
     assert check_texts(kind("ab")) == ["a", "b"]

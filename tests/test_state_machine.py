@@ -88,9 +88,9 @@ _right: dict[tuple[str, str], list[float]] = {}
 
 
 def right(text: str, role: Any) -> list[float]:
-    """The vector that a text should get: the emulator's own, made once; zeros for an empty text."""
+    """The vector that a text should get: the emulator's own, made once; zeros for an empty document."""
     if (text, role) not in _right:
-        _right[text, role] = ORACLE.vector(text, role, MODEL) if text else [0.0] * DIMENSION
+        _right[text, role] = ORACLE.vector(text, role, MODEL) if text.strip() else [0.0] * DIMENSION
     return _right[text, role]
 
 
@@ -194,7 +194,7 @@ class Machine(RuleBasedStateMachine):
         refused = set(self.client.usage.refused[refused_before:])
 
         self.check_vectors(texts, role, given, error, refused)
-        self.check_error(how, texts, error, met, refused)
+        self.check_error(how, texts, role, error, met, refused)
         self.check_requests(how, texts, role, sent, met)
         self.check_usage()
         completed = {**given, **(error.completed if error else {})}
@@ -216,14 +216,20 @@ class Machine(RuleBasedStateMachine):
             assert index in shown or list(vector) == right(texts[index], role), f"texts[{index}] is wrong"
 
     def check_error(
-        self, how: str, texts: list[str], error: OpenSearchEmbedError | None, faults: list[str], refused: set[int]
+        self,
+        how: str,
+        texts: list[str],
+        role: str,
+        error: OpenSearchEmbedError | None,
+        faults: list[str],
+        refused: set[int],
     ) -> None:
         """An error is that of a fault which the call met, and no fault that must be told is swallowed."""
         raises = self.options["on_error"] == "raise"
         told = FATAL | (DIVIDES if raises else set())
         if isinstance(error, InputError):
-            assert self.options["empty"] == "error"
-            assert error.index == texts.index("")
+            assert self.options["empty"] == "error" or role == "query"
+            assert error.index == next(index for index, text in enumerate(texts) if not text.strip())
         elif error is None:
             assert not told.intersection(faults)
             assert not refused or (self.options["on_error"] == "skip" and "lists" not in how)
@@ -238,7 +244,7 @@ class Machine(RuleBasedStateMachine):
     def check_requests(self, how: str, texts: list[str], role: str, sent: list[list[str]], faults: list[str]) -> None:
         """No request too many, none with a text twice, none for a vector that is there, never too many at once."""
         calls = [texts] if "stream" not in how else [texts[i : i + 20] for i in range(0, len(texts), 20)]
-        batches = sum(-(-len(set(call) - {""}) // 32) for call in calls)
+        batches = sum(-(-len(set(filter(str.strip, call))) // 32) for call in calls)
         divided = sum(name in DIVIDES for name in faults) if self.options["on_error"] != "raise" else 0
         assert len(sent) <= batches + divided + len(faults)
         assert all(len(batch) == len(set(batch)) for batch in sent)

@@ -72,12 +72,18 @@ class Calls:
         if self._memory is not None:
             self._memory.close()
 
+    def check(self, texts: Iterable[str], input_type: str) -> list[str]:
+        """Check the input, and no more."""
+        items = check_texts(texts)
+        measure(items, empty=self._options.empty, input_type=check_input_type(input_type))
+        return items
+
     def compose(self, texts: Iterable[str], input_type: str, first: int = 0) -> tuple[InputType, Composition]:
         """Check the input, and find what is to be sent for it. Nothing is sent yet."""
         items = check_texts(texts)
         try:
             role = check_input_type(input_type)
-            sizes = measure(items, empty=self._options.empty, first=first)
+            sizes = measure(items, empty=self._options.empty, input_type=role, first=first)
             shorten, sure_size = (self._rule.shorten, self._rule.sure_size) if self._rule else (None, 0)
             composition = compose(items, sizes, shorten, sure_size=sure_size, first=first)
         except InputError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from opensearch_embed._api_key import remark
 from opensearch_embed._dispatch.lanes import Host, Lane, Pool, Turn
 from opensearch_embed._dispatch.retry import Attempts, RetryPolicy, outcome_of
 from opensearch_embed._dispatch.sharing import Sharing
@@ -24,7 +25,7 @@ from opensearch_embed._wire.conceal import concealing, strip
 from opensearch_embed._wire.refusal import Reply
 from opensearch_embed._wire.reply import decode_reply
 from opensearch_embed._wire.request import encode_request
-from opensearch_embed.errors import OpenSearchEmbedError
+from opensearch_embed.errors import AuthenticationError, OpenSearchEmbedError
 from opensearch_embed.models import InputType
 from opensearch_embed.options import Options
 from opensearch_embed.settings import Settings
@@ -190,6 +191,8 @@ class Engine:
             )
         except OpenSearchEmbedError as error:
             strip(error.__cause__, conceal)
+            if isinstance(error, AuthenticationError):
+                error.args = (f"{error} {remark(self.settings.api_key)}".strip(),)
             # Raised from here, without the frames that hold the reply.
             raise error.with_traceback(None) from error.__cause__
         self.meter.add(texts=len(texts), tokens=embedded.tokens)

@@ -20,6 +20,16 @@ class EmbeddingMethods:
     def _calls(self) -> Calls:
         raise NotImplementedError
 
+    def check(self, texts: Iterable[str], input_type: InputType = "document") -> list[str]:
+        """Return the texts as a list, if none is empty, no str or not encodable. Sends nothing.
+
+        How long they are is not looked at.
+
+        Raises:
+            InputError: A text cannot be sent; what `embed` would raise.
+        """
+        return self._calls.check(texts, input_type)
+
     def embed(
         self, texts: Iterable[str], input_type: InputType = "document", *, progress: bool = False
     ) -> list[list[float]]:

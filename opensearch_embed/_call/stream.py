@@ -12,7 +12,7 @@ from opensearch_embed._call.call import Calls, Progress, StoreKind, progress_bar
 from opensearch_embed._call.job import Job, attach
 from opensearch_embed._call.sync_work import SyncWork
 from opensearch_embed._dispatch.threads import Signal, workers
-from opensearch_embed._texts.check import check_input_type, check_not_bare
+from opensearch_embed._texts.check import check_input_type, check_kind
 from opensearch_embed._texts.repeats import Composition
 from opensearch_embed.errors import ConfigurationError, InputError, OpenSearchEmbedError
 
@@ -37,7 +37,7 @@ class Stream:
     """
 
     def __init__(self, calls: Calls, texts: Texts, input_type: str, kind: StoreKind[Any], *, progress: bool) -> None:
-        check_not_bare(texts)
+        check_kind(texts)
         self.calls = calls
         self.texts = texts
         self.role = check_input_type(input_type)

@@ -6,7 +6,7 @@ Whatever is sent has a number. A text sent as it is has its index in the call's 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from opensearch_embed._texts.check import encoded_size
+from opensearch_embed._texts.check import check_fits, encoded_size
 
 Shorten = Callable[[str, int], list[str]]
 """Takes a text and its index; returns what is sent for it: itself, a shorter one, or several pieces."""
@@ -43,7 +43,11 @@ class Composition:
 def compose(
     texts: Sequence[str], sizes: Sequence[int], shorten: Shorten | None = None, *, sure_size: int = 0, first: int = 0
 ) -> Composition:
-    """Find repeated texts, and texts that are too long: `shorten` is asked about those over `sure_size`."""
+    """Find repeated texts, and texts that are too long: `shorten` is asked about those over `sure_size`.
+
+    Raises:
+        InputError: A text is larger than a body may be, as it will be sent.
+    """
     whole = Composition(len(texts), list(texts), list(sizes), first=first)
     originals: dict[str, int] = {}
     for index, text in enumerate(texts):
@@ -55,6 +59,8 @@ def compose(
             whole.sizes[index] = 0
         elif shorten is not None and sizes[index] > sure_size:
             _shorten(whole, index, shorten(text, first + index))
+        for number in whole.pieces.get(index, (index,)):
+            check_fits(whole.sizes[number], first + index)
     return whole
 
 

@@ -1,12 +1,15 @@
 """What users' type checkers see. This file is checked by mypy, strictly, and never run."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_type
 
 import numpy as np
 from pydantic import SecretStr
 from pyrate_limiter import Limiter
 
+import langchain_opensearch_embed
+import opensearch_embed
 from langchain_opensearch_embed import OpenSearchEmbeddings
 from llama_index_opensearch_embed import OpenSearchEmbedding
 from opensearch_embed import (
@@ -66,6 +69,39 @@ def refused() -> None:
     EmbeddingClient().dimension = 3  # type: ignore[misc]
 
 
+def refused_by_the_adapters() -> None:
+    """The adapters' constructors are known as well: a wrong type and an unknown name are flagged."""
+    OpenSearchEmbeddings(max_concurency=3)  # type: ignore[call-arg]
+    OpenSearchEmbeddings(model_name="model")  # type: ignore[call-arg]
+    OpenSearchEmbeddings(qps="fast")  # type: ignore[arg-type]
+    OpenSearchEmbeddings(on_error="skip")  # type: ignore[arg-type]
+    OpenSearchEmbeddings().embed_documents("tea")  # type: ignore[arg-type]
+    OpenSearchEmbedding(chunk_size=3)  # type: ignore[call-arg]
+    OpenSearchEmbedding(model="model")  # type: ignore[call-arg]
+    OpenSearchEmbedding(timeout=None)  # type: ignore[arg-type]
+    OpenSearchEmbedding(empty="skip")  # type: ignore[arg-type]
+    opensearch_embed.Emulator  # type: ignore[attr-defined]  # noqa: B018
+    langchain_opensearch_embed.OpenSearchEmbedding  # type: ignore[attr-defined]  # noqa: B018
+
+
+def fields(embeddings: OpenSearchEmbeddings, embedding: OpenSearchEmbedding) -> None:
+    """What is left out is there once they are made."""
+    assert_type(embeddings.model, str)
+    assert_type(embeddings.dimension, int)
+    assert_type(embeddings.endpoint, str)
+    assert_type(embeddings.api_key, SecretStr)
+    assert_type(embeddings.qps, float | None)
+    assert_type(embedding.model_name, str)
+    assert_type(embedding.dimension, int)
+    assert_type(embedding.workspace, str)
+    assert_type(embedding.api_key, SecretStr)
+    assert_type(embedding.client, EmbeddingClient)
+    assert_type(embeddings.copy(update={"qps": 3}), OpenSearchEmbeddings)
+    assert_type(embedding.model_copy(update={"qps": 3}), OpenSearchEmbedding)
+    with embeddings as same:
+        assert_type(same, OpenSearchEmbeddings)
+
+
 def sync(client: EmbeddingClient, texts: Iterator[str], role: InputType) -> None:
     """The sync methods."""
     with client as same:
@@ -82,7 +118,7 @@ async def asynchronous(client: EmbeddingClient, texts: Iterator[str], role: Inpu
         assert_type(same, EmbeddingClient)
         assert_type(await same.aembed(["a"]), list[list[float]])
         assert_type(await same.aembed(texts, role, progress=True), list[list[float]])
-        assert_type(await same.aembed_array({"a", "b"}, "query"), Rows)
+        assert_type(await same.aembed_array(("a", "b"), "query"), Rows)
         await same.aclose()
 
 
@@ -119,6 +155,7 @@ def errors(client: EmbeddingClient) -> None:
 
 def langchain() -> "Embeddings":
     """LangChain's adapter is an `Embeddings`, and its fields are typed."""
+    OpenSearchEmbeddings(model=None, api_key="OS-1", qps=None, cache="vectors.db", ca_bundle=Path("ca.pem"))
     embeddings = OpenSearchEmbeddings(api_key=SecretStr("OS-1"), endpoint="host")
     assert_type(embeddings.embed_documents(["a"]), list[list[float]])
     assert_type(embeddings.embed_query("a"), list[float])
@@ -135,6 +172,7 @@ async def alangchain(embeddings: OpenSearchEmbeddings) -> None:
 
 def llama_index() -> "BaseEmbedding":
     """LlamaIndex's adapter is a `BaseEmbedding`."""
+    OpenSearchEmbedding(model_name=None, api_key="OS-1", qps=5, embed_batch_size=8, length_function=len)
     embedding = OpenSearchEmbedding(api_key=SecretStr("OS-1"), endpoint="host")
     assert_type(embedding.get_text_embedding_batch(["a"]), list[list[float]])
     assert_type(embedding.get_query_embedding("a"), list[float])

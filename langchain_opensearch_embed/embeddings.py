@@ -6,7 +6,14 @@ from langchain_core.embeddings import Embeddings
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from opensearch_embed import EmbeddingClient, Usage
-from opensearch_embed.pydantic_support import CacheField, FilePath, MadeAnew, Unserialised, configuration_error
+from opensearch_embed.pydantic_support import (
+    CacheField,
+    FilePath,
+    LimiterField,
+    MadeAnew,
+    Unserialised,
+    configuration_error,
+)
 
 
 class OpenSearchEmbeddings(MadeAnew, Embeddings):
@@ -35,7 +42,7 @@ class OpenSearchEmbeddings(MadeAnew, Embeddings):
     workspace: str | None = None
     dimension: int | None = None
     qps: float | None = 50.0
-    limiter: Unserialised = None
+    limiter: LimiterField = None
     max_concurrency: int | None = None
     batch_size: int = 32
     timeout: float = 30.0

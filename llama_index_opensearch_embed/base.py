@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, Valid
 from llama_index_opensearch_embed._cache import COLLECTION, CachedBatch, searching, view_for
 from llama_index_opensearch_embed._whole import WholeList, handed_over, taken
 from opensearch_embed import EmbeddingClient, OpenSearchEmbedError, Usage
-from opensearch_embed.pydantic_support import CacheField, FilePath, MadeAnew, Unserialised, configuration_error
+from opensearch_embed.pydantic_support import (
+    CacheField,
+    FilePath,
+    LimiterField,
+    MadeAnew,
+    Unserialised,
+    configuration_error,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +74,7 @@ class OpenSearchEmbedding(MadeAnew, BaseEmbedding):
     workspace: str | None = None
     dimension: int | None = None
     qps: float | None = 50.0
-    limiter: Unserialised = None
+    limiter: LimiterField = None
     max_concurrency: int | None = None
     batch_size: int = 32
     timeout: float = 30.0

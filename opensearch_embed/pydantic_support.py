@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError
 
+from opensearch_embed._redis_url import RedisUrl, hidden_url
 from opensearch_embed.errors import ConfigurationError
 
 
@@ -27,6 +28,14 @@ CacheField = Annotated[
     Any, BeforeValidator(_absolute), PlainSerializer(lambda cache: cache if isinstance(cache, str) else None)
 ]
 """The path of a cache file, made absolute for workers elsewhere; or a cache. An object is not serialised."""
+
+LimiterField = Annotated[
+    Any,
+    BeforeValidator(hidden_url),
+    PlainSerializer(lambda limiter: limiter.masked if isinstance(limiter, RedisUrl) else None),
+    Field(repr=False),
+]
+"""The URL of a Redis, serialised without its password; or a limiter, which is not serialised."""
 
 Unserialised = Annotated[Any, Field(exclude=True, repr=False)]
 """An object of the user's own."""

@@ -198,6 +198,7 @@ class Engine:
     def close(self) -> None:
         """Close what is idle; what is under way goes on, and is closed at its end."""
         self.connections.close()
+        self.turnstile.close()
         workers().retire()
 
 

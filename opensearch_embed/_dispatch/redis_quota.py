@@ -19,6 +19,10 @@ CREDIT_SECONDS = 0.01
 """What a late question loses, up to so much, is made up for. Half a turn at least."""
 
 RESERVE = """
+local function exact(number)
+    return string.format('%.17g', number)
+end
+
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local me, interval, credit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -28,7 +32,7 @@ local turns, express, within = tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[
 redis.call('ZADD', KEYS[2], now, me)
 local stays = math.max(5000000, 3 * interval * redis.call('ZCARD', KEYS[2]))
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - stays)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. exact(now), '+inf')
 local processes = redis.call('ZCARD', KEYS[2])
 
 -- A clock that was set back, or answers that nobody took, hold nobody up for longer than the turns that there can be.
@@ -48,12 +52,11 @@ end
 if at - now >= within then
     return {'', processes}
 end
-redis.call('HSET', KEYS[1], 'next', string.format('%.17g', next + cost * interval),
-           'express', string.format('%.17g', express_at))
+redis.call('HSET', KEYS[1], 'next', exact(next + cost * interval), 'express', exact(express_at))
 local lasts = math.ceil(math.max(0, next - now) / 1000 + stays / 1000 + cost * interval / 1000) + 60000
 redis.call('PEXPIRE', KEYS[1], lasts)
 redis.call('PEXPIRE', KEYS[2], lasts)
-return {string.format('%.17g', at - now), processes}
+return {exact(at - now), processes}
 """
 """Reserves turns; returns how many microseconds from now the first is ('' if it is not soon enough), and how many
 processes share the quota. KEYS: the turns, the processes. ARGV: who asks, microseconds between two turns, those that
@@ -77,8 +80,9 @@ class RedisQuota:
         self._interval = 1 / (SHARE_OF_RATE * qps)
         self._credit = max(CREDIT_SECONDS, self._interval / 2)
         self._me = uuid4().hex
-        self._client = url.client()
-        self._reserve = self._client.register_script(RESERVE)
+        # Made when it is first asked: a client that is unpickled must not fail.
+        self._client: Any = None
+        self._reserve: Any = None
 
     def ask(self, question: Question) -> Answer:
         """Ask for turns. Blocks until there is an answer, for some seconds at most.
@@ -86,6 +90,9 @@ class RedisQuota:
         Raises:
             ConfigurationError: There is none; it says why.
         """
+        if self._client is None:
+            client = self.url.client()
+            self._reserve, self._client = client.register_script(RESERVE), client
         begun = monotonic()
         try:
             if not question.turns:
@@ -102,7 +109,8 @@ class RedisQuota:
 
     def close(self) -> None:
         """Close what is idle. It is opened again when it is needed."""
-        self._client.connection_pool.disconnect(inuse_connections=False)
+        if self._client is not None:
+            self._client.connection_pool.disconnect(inuse_connections=False)
 
     def _arguments(self, question: Question) -> list[Any]:
         within = 1e18 if math.isinf(question.within) else question.within * 1e6

@@ -37,11 +37,11 @@ class RedisServer:
 
     def __init__(self, *options: str, tls: bool = False) -> None:
         self._program = program()
-        self._folder = tempfile.TemporaryDirectory(prefix="redis-")
+        self._folder: str | None = None
         with socket.create_server((HOST, 0)) as probe:
             self.port: int = probe.getsockname()[1]
         ports = ["--port", "0", "--tls-port", str(self.port)] if tls else ["--port", str(self.port)]
-        self._options = [*ports, "--bind", HOST, "--save", "", "--dir", self._folder.name, *options]
+        self._options = [*ports, "--bind", HOST, "--save", "", *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -56,9 +56,11 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        log = Path(self._folder.name, "log")
+        self._folder = self._folder or tempfile.mkdtemp(prefix="redis-")
+        log = Path(self._folder, "log")
         with log.open("ab") as output:
-            self._process = subprocess.Popen([self._program, *self._options], stdout=output)
+            command = [self._program, *self._options, "--dir", self._folder]
+            self._process = subprocess.Popen(command, stdout=output)
         until = time.monotonic() + 10
         while True:
             try:
@@ -102,4 +104,5 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        self._folder.cleanup()
+        if self._folder is not None:
+            shutil.rmtree(self._folder)

@@ -129,7 +129,8 @@ class RedisQuota:
             said = said.replace(secret, "***")
         known = load("redis.exceptions")
         place = self.url.place
-        if isinstance(error, (known.AuthenticationError, known.NoPermissionError)) or "NOAUTH" in said:
+        refused = isinstance(error, (known.AuthenticationError, known.NoPermissionError))
+        if refused or "unauthenticated" in said:
             return ConfigurationError(
                 f"limiter: Redis at {place} refuses the user or the password of the URL, or what it may do ({said})."
             )

@@ -130,6 +130,7 @@ class SharedTurnstile(Turnstile):
         self._dispatcher = Dispatcher(qps, reserved=self._reserved)
         self._quota = quota
         self._qps = qps
+        self._pid = os.getpid()
         self._last_problem = ""
         self._away_quiet_until = -QUIET_SECONDS
 
@@ -138,8 +139,9 @@ class SharedTurnstile(Turnstile):
         return self._shared(lambda now: self._dispatcher.take(turn, now))
 
     def close(self) -> None:
-        """Close the connection to the quota's keeper, if it is idle."""
-        self._quota.close()
+        """Close the connection to the quota's keeper, if it is idle. The next question opens it again."""
+        if self._pid == os.getpid():
+            self._quota.close()
 
     def _shared(self, operation: Callable[[float], T]) -> T:
         """Do what needs the lock; then ask for turns, and tell what has changed."""
@@ -177,7 +179,8 @@ class SharedTurnstile(Turnstile):
         )
 
 
-_turnstiles: dict[tuple[str, str, float | None], Turnstile] = {}
+# Kept for good: a client that is made after another one is gone must not begin with a rate of its own.
+_turnstiles: dict[tuple[object, ...], Turnstile] = {}
 _of_limiters: weakref.WeakValueDictionary[tuple[object, ...], Turnstile] = weakref.WeakValueDictionary()
 _of_process = os.getpid()
 
@@ -192,13 +195,12 @@ def turnstile_for(settings: Settings, options: Options) -> Turnstile:
         _of_process = os.getpid()
     place = settings.endpoint, settings.model.service_id
     if isinstance(options.limiter, RedisUrl) and options.qps is not None:
-        # Let go of with its last client: what it knows of the rate is kept in Redis.
-        shared, key = float(options.qps), (*place, float(options.qps), str(options.limiter))
-        quota = RedisQuota(options.limiter, *place, shared)
-        return _of_limiters.setdefault(key, SharedTurnstile(shared, quota))
+        qps = float(options.qps)
+        return _turnstiles.setdefault(
+            (*place, qps, options.limiter), SharedTurnstile(qps, RedisQuota(options.limiter, *place, qps))
+        )
     if options.limiter is not None:
         # The turnstile keeps its limiter, so that the id is not used again while it is there.
         return _of_limiters.setdefault((*place, id(options.limiter)), Turnstile(None, options.limiter))
-    qps = None if options.qps is None else float(options.qps)
-    # Kept for good: a client that is made after another one is gone must not begin with a rate of its own.
-    return _turnstiles.setdefault((*place, qps), Turnstile(qps))
+    rate = None if options.qps is None else float(options.qps)
+    return _turnstiles.setdefault((*place, rate), Turnstile(rate))

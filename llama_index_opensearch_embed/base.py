@@ -53,13 +53,13 @@ class OpenSearchEmbedding(MadeAnew, BaseEmbedding):
 
     To keep to a quota use `qps`, which counts requests. The framework's `rate_limiter` is asked once for each batch,
     so once for up to 1024 texts. `qps` holds for one process: for `IngestionPipeline.run(num_workers=2)` set half of
-    the quota, or give a `limiter` that processes share (`docs/rate-limits.md` shows one that can be pickled).
+    the quota, or share it with `limiter="redis://..."` (`docs/rate-limits.md`).
 
     `embeddings_cache` takes any key-value store. It is used through a view that keeps documents and queries, models
     and endpoints apart, so one store may serve many embeddings; `embeddings_cache.store` is the store itself.
 
-    `to_dict` and `to_json` leave out the key, the limiters, the callbacks and the cache. A pickle carries the key: a
-    worker process needs it. Copies share limiters, callbacks and cache.
+    `to_dict` and `to_json` leave out the key, limiters that are objects, the password in a Redis URL, the callbacks and
+    the cache. A pickle carries key and password: a worker process needs them. Copies share limiters, callbacks, cache.
 
     Raises:
         ConfigurationError: A setting is missing, misspelt, or makes no sense.

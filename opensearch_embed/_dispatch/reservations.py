@@ -114,7 +114,7 @@ class Reservations:
         self._check(now)
         if self._careful_until is not None and now >= self._careful_until:
             self._careful_until = None
-            self.rate.divide(1)
+            self.rate.divide(1, now)
         good_for = GOOD_FOR_SECONDS + self.rate.interval
         self._turns = [turn for turn in self._turns if turn + good_for > now]
         if self._asked_at is not None:
@@ -137,8 +137,10 @@ class Reservations:
     def told(self, question: Question, answer: Answer, now: float) -> None:
         """Note what the keeper said."""
         self._asked_at = None
+        if self._known:
+            # The least of late: one slow answer is chance. The very first one had to connect.
+            self._asking_takes = min(answer.seconds, 1.1 * self._asking_takes or answer.seconds)
         self._known = True
-        self._asking_takes += (answer.seconds - self._asking_takes) / 8
         if self._away:
             self._away = False
             self._news = "back"
@@ -185,7 +187,7 @@ class Reservations:
             self._news = "away"
             self._careful_until = None
             self._turns.clear()
-            self.rate.divide(self.processes)
+            self.rate.divide(self.processes, now)
 
     def _ask(self, question: Question, now: float) -> None:
         self._question = question

@@ -13,6 +13,7 @@ from opensearch_embed.pydantic_support import (
     MadeAnew,
     Unserialised,
     configuration_error,
+    hide_secrets,
 )
 
 
@@ -62,9 +63,7 @@ class OpenSearchEmbeddings(MadeAnew, Embeddings):
     _client: EmbeddingClient = PrivateAttr()
 
     def __init__(self, **data: Any) -> None:
-        if isinstance(data.get("api_key"), str):
-            # From here on no frame shows the key, should a debugger print one.
-            data["api_key"] = SecretStr(data["api_key"])
+        hide_secrets(data)
         try:
             super().__init__(**data)
         except ValidationError as error:

@@ -20,6 +20,7 @@ from opensearch_embed.pydantic_support import (
     MadeAnew,
     Unserialised,
     configuration_error,
+    hide_secrets,
 )
 
 logger = logging.getLogger(__name__)
@@ -96,9 +97,7 @@ class OpenSearchEmbedding(MadeAnew, BaseEmbedding):
     _client: EmbeddingClient = PrivateAttr()
 
     def __init__(self, **data: Any) -> None:
-        if isinstance(data.get("api_key"), str):
-            # From here on no frame shows the key, should a debugger print one.
-            data["api_key"] = SecretStr(data["api_key"])
+        hide_secrets(data)
         cache = data.pop("embeddings_cache", None)
         try:
             super().__init__(**data)

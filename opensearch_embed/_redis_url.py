@@ -28,6 +28,17 @@ class RedisUrl(str):
         return urlsplit(str(self))
 
     @property
+    def valid(self) -> bool:
+        """Whether it is the URL of a Redis."""
+        try:
+            parts = self.parts
+            named = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            return False
+        whole = re.fullmatch(r"(/\d*)?", parts.path) is not None and not parts.fragment
+        return named and whole and not any(char.isspace() for char in str(self))
+
+    @property
     def place(self) -> str:
         """Scheme, host, port and database: what may be told."""
         parts = self.parts
@@ -35,7 +46,9 @@ class RedisUrl(str):
 
     @property
     def masked(self) -> str:
-        """The URL with `***` for a password."""
+        """The URL with `***` for a password; `***` alone where it is not known what is one."""
+        if not self.valid:
+            return MASK
         parts = self.parts
         login, at, host = parts.netloc.rpartition("@")
         user, colon, _ = login.partition(":")
@@ -98,14 +111,7 @@ def check_redis_url(url: str, qps: float | None) -> None:
         ConfigurationError: It is not the URL of a Redis, or there is no rate to share.
     """
     found = RedisUrl(url)
-    try:
-        parts = found.parts
-        valid = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
-        valid = valid and re.fullmatch(r"(/\d*)?", parts.path) is not None and not parts.fragment
-        valid = valid and not any(char.isspace() for char in url)
-    except ValueError:
-        valid = False
-    if not valid:
+    if not found.valid:
         raise ConfigurationError(
             f"limiter must be the URL of a Redis, such as {EXAMPLE} (rediss:// with TLS), or a pyrate_limiter.Limiter; "
             "this str is neither. In a password, write / ? # @ : as %2F %3F %23 %40 %3A. For a plain rate, use qps."

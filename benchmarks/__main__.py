@@ -9,9 +9,13 @@ import orjson
 
 from benchmarks.lab import ROOT, open_lab
 from benchmarks.machine import describe
+from benchmarks.redis_suite import redis
 from benchmarks.report import report
 from benchmarks.sides import SIDES
-from benchmarks.suites import SUITES, Plan
+from benchmarks.suites import SUITES as OTHER_SUITES
+from benchmarks.suites import Plan
+
+SUITES = {**OTHER_SUITES, "redis": redis}
 
 
 def _options() -> argparse.Namespace:

@@ -93,6 +93,15 @@ def _shared(rows: list[Row]) -> Iterator[Goal]:
         yield Goal(f"{name}: rejected", 15, row["rejected_share"] * 100, at_least=False, unit="%")
 
 
+def _redis(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        name = f"Redis, {row['side']}, {row['window']}"
+        yield Goal(f"{name}: share of the quota", 97, row["share"] * 100, unit="%")
+        yield Goal(f"{name}: rejected", 0.5, row["rejected_share"] * 100, at_least=False, unit="%", digits=2)
+        yield Goal(f"{name}: one process over another", 20, row["spread"] * 100, at_least=False, unit="%")
+        yield Goal(f"{name}: share in the worst two seconds", 95, row["worst"] * 100, unit="%")
+
+
 def _queries(rows: list[Row]) -> Iterator[Goal]:
     for row in rows:
         if row["side"] not in ("raw query", "peer query"):
@@ -122,6 +131,7 @@ _OF_SUITE: dict[str, Callable[[list[Row]], Iterator[Goal]]] = {
     "throughput": _throughput,
     "quota": _quota,
     "shared": _shared,
+    "redis": _redis,
     "queries": _queries,
     "threads": _threads,
     "memory": _memory,

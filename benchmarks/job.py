@@ -28,6 +28,9 @@ class Job:
         qps: The limit that the project's client keeps; `None` means none. The peer has no such setting.
         marked: The server marks each vector with its text's number, and the worker checks every one.
         core: The core to stay on, or `None`.
+        limiter: URL of the Redis in which processes share `qps`, or `None`.
+        begins: Seconds after the others that it begins.
+        clock: Seconds that its clocks are wrong by.
     """
 
     side: str
@@ -38,6 +41,9 @@ class Job:
     qps: float | None = None
     marked: bool = False
     core: int | None = None
+    limiter: str | None = None
+    begins: float = 0.0
+    clock: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it."""

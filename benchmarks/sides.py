@@ -45,6 +45,8 @@ def _peer(job: Job, **options: Any) -> Any:
 
 def _settings(job: Job) -> dict[str, Any]:
     settings: dict[str, Any] = {"endpoint": job.url, "api_key": KEY, "qps": job.qps, "max_concurrency": BATCH}
+    if job.limiter is not None:
+        settings["limiter"] = job.limiter
     if job.dimension != 1024:  # not MODEL's own
         settings["dimension"] = job.dimension
     return settings

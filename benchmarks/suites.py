@@ -87,7 +87,7 @@ def _figures(outcomes: list[Outcome], texts: int) -> Row:
     }
 
 
-def _quota_figures(outcomes: list[Outcome], texts: int, per_request: int = BATCH) -> Row:
+def quota_figures(outcomes: list[Outcome], texts: int, per_request: int = BATCH) -> Row:
     """Share of the quota: requests' worth of texts over what the quota allows in the time of the call.
 
     That time includes the last reply's latency. The pace is what the server saw, from the first request to the last.
@@ -144,7 +144,7 @@ def quota(lab: Lab, plan: Plan) -> list[Row]:
         for window in WINDOWS:
             for side in ("embed", "aembed") if number or plan.quick else ("embed", "aembed", *PEERS):
                 count = WAVE if side == "peer sync" else 4 * WAVE
-                figures = partial(_quota_figures, texts=count)
+                figures = partial(quota_figures, texts=count)
                 job, varied = lab.job(side, count, qps=QPS), {"side": side, "window": window}
                 table.measure(varied, figures, job, latency_ms=100, quota=QPS, window=window)
     return table.rows()
@@ -158,7 +158,7 @@ def shared(lab: Lab, plan: Plan) -> list[Row]:
         for window in WINDOWS:
             for side in ("embed",) if plan.quick else ("embed", "aembed"):
                 jobs = [lab.job(side, texts, qps=QPS)] * 2
-                figures = partial(_quota_figures, texts=2 * texts)
+                figures = partial(quota_figures, texts=2 * texts)
                 varied = {"side": side, "window": window}
                 table.measure(varied, figures, *jobs, latency_ms=100, quota=QPS, window=window)
     return table.rows()
@@ -182,7 +182,7 @@ def threads(lab: Lab, plan: Plan) -> list[Row]:
     for _ in range(plan.rounds):
         for window in WINDOWS:
             job = lab.job("8 threads of queries", count, qps=QPS)
-            figures = partial(_quota_figures, texts=count, per_request=1)
+            figures = partial(quota_figures, texts=count, per_request=1)
             varied = {"side": job.side, "window": window}
             table.measure(varied, figures, job, latency_ms=100, quota=QPS, window=window)
     return table.rows()

@@ -75,6 +75,7 @@ def measure(job: Job) -> Outcome:
     held = held_bytes()
     print("ready", flush=True)
     sys.stdin.readline()
+    time.sleep(job.begins)
     start, cpu, begin = time.monotonic(), cpu_seconds(), time.perf_counter()
     result = call(texts)
     wall = time.perf_counter() - begin
@@ -82,7 +83,14 @@ def measure(job: Job) -> Outcome:
     peak = peak_bytes()
     check(result, job)
     size = result_bytes(result)
-    return Outcome(wall, cpu, start, (peak - held - size) / 1e6, size / 1e6, notes)
+    return Outcome(wall, cpu, start - job.clock, (peak - held - size) / 1e6, size / 1e6, notes)
+
+
+def set_clocks_wrong(seconds: float) -> None:
+    """Let this process's clocks be wrong. What is imported later sees nothing else."""
+    right, steady = time.time, time.monotonic
+    time.time = lambda: right() + seconds
+    time.monotonic = lambda: steady() + seconds
 
 
 def main() -> None:
@@ -90,6 +98,8 @@ def main() -> None:
     job = Job(**orjson.loads(sys.argv[1]))
     if job.core is not None:
         os.sched_setaffinity(0, {job.core})
+    if job.clock:
+        set_clocks_wrong(job.clock)
     outcome = measure(job)
     print(orjson.dumps(outcome).decode(), flush=True)
     sys.stdout.flush()

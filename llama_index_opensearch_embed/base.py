@@ -39,14 +39,14 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
     has `index`, `completed` or `pending`, they count within that batch; it names the node, where there is one.
 
     To keep to a quota use `qps`, which counts requests; the framework's `rate_limiter` is asked once for each batch.
-    `qps` holds for one process: for `IngestionPipeline.run(num_workers=2)` set half of the quota, or give a `limiter`
-    that processes share and that can be pickled.
+    `qps` holds for one process: for `IngestionPipeline.run(num_workers=2)` set half of the quota, or share it with
+    `limiter="redis://..."`.
 
     `embeddings_cache` takes any key-value store. It is used through a view that keeps documents and queries, models
     and endpoints apart, so one store may serve many embeddings; `embeddings_cache.store` is the store itself.
 
-    `to_dict` and `to_json` leave out the key, the limiters, the callbacks and the cache, which copies share. A pickle
-    carries the key: a worker process needs it.
+    `to_dict` and `to_json` leave out the key, limiters that are objects, the password in a Redis URL, the callbacks and
+    the cache. A pickle carries key and password: a worker process needs them. Copies share limiters, callbacks, cache.
 
     Raises:
         ConfigurationError: A setting is missing, misspelt, or makes no sense.

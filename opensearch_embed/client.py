@@ -9,6 +9,7 @@ from opensearch_embed._call.engine import Engine
 from opensearch_embed._call.methods import EmbeddingMethods
 from opensearch_embed._call.refusals import OnError
 from opensearch_embed._habits import advised
+from opensearch_embed._redis_url import hidden_url
 from opensearch_embed._secret import SecretString, hidden
 from opensearch_embed._texts.check import OnEmpty
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST, ModelSpec
@@ -38,7 +39,8 @@ class EmbeddingClient(EmbeddingMethods):
         dimension: Length of the vectors; for a model outside the catalogue alone.
         qps: Requests a second, at most: the account's quota. `None` means no limit. Clients of one process with the
             same endpoint, model and qps share it.
-        limiter: A `pyrate_limiter.Limiter` to use instead; with a store in Redis it serves many machines.
+        limiter: `"redis://host:6379/0"` (extra `redis`) shares `qps` with all processes and machines that name the
+            same Redis, endpoint, model and rate. Or a `pyrate_limiter.Limiter`, which is asked instead of `qps`.
         max_concurrency: Requests under way at once, at most: over all threads, and in each event loop. `None` means as
             many as the rate needs at the latency that there is, up to 256; and 32 without a rate.
         batch_size: Texts in one request, at most: 1 to 32.
@@ -73,7 +75,7 @@ class EmbeddingClient(EmbeddingMethods):
         workspace: str | None = None,
         dimension: int | None = None,
         qps: float | None = 50.0,
-        limiter: "Limiter | None" = None,
+        limiter: "str | Limiter | None" = None,
         max_concurrency: int | None = None,
         batch_size: int = MAX_TEXTS_PER_REQUEST,
         timeout: float = 30.0,
@@ -89,7 +91,7 @@ class EmbeddingClient(EmbeddingMethods):
         ca_bundle: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
     ) -> None:
-        api_key = hidden(api_key)
+        api_key, limiter = hidden(api_key), hidden_url(limiter)
         settings = resolve_settings(
             model=model,
             endpoint=endpoint,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from opensearch_embed._redis_url import EXAMPLE, check_redis_url, hidden_url
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST
 
@@ -62,10 +63,13 @@ class Options:
                 "cache must be the path of a file, or an object with get_many and put_many, "
                 f"not {type(self.cache).__name__}."
             )
-        if self.limiter is not None and not callable(getattr(self.limiter, "try_acquire", None)):
+        object.__setattr__(self, "limiter", hidden_url(self.limiter))
+        if isinstance(self.limiter, str):
+            check_redis_url(self.limiter, self.qps)
+        elif self.limiter is not None and not callable(getattr(self.limiter, "try_acquire", None)):
             raise ConfigurationError(
-                f"limiter must be a pyrate_limiter.Limiter, not {type(self.limiter).__name__}. "
-                "For a plain rate, use qps."
+                f"limiter must be a pyrate_limiter.Limiter, or the URL of a Redis such as {EXAMPLE}, "
+                f"not {type(self.limiter).__name__}. For a plain rate, use qps."
             )
 
     @property

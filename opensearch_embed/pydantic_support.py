@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from opensearch_embed._habits import missing as missing
 from opensearch_embed._habits import unknown
+from opensearch_embed._redis_url import RedisUrl, hidden_url
 from opensearch_embed._secret import SecretString
 from opensearch_embed._validation import configuration_error as configuration_error
 from opensearch_embed._validation import frozen_error as frozen_error
@@ -44,7 +45,7 @@ class ClientArguments(TypedDict, total=False):
     workspace: str | None
     dimension: int | None
     qps: float | None
-    limiter: "Limiter | None"
+    limiter: "str | Limiter | None"
     max_concurrency: int | None
     batch_size: int
     timeout: float
@@ -80,7 +81,9 @@ class Adapter(BaseModel):
     dimension: int = resolved("Length of the vectors: to be said for a model outside the catalogue alone.")
     qps: float | None = Field(default=50.0, description="Requests a second, at most; None means no limit.")
     limiter: Any = Field(
-        default=None, exclude=True, repr=False, description="A `pyrate_limiter.Limiter` to use instead of qps."
+        default=None,
+        repr=False,
+        description="URL of a Redis that keeps one quota for many processes; or a `pyrate_limiter.Limiter`.",
     )
     max_concurrency: int | None = Field(
         default=None, description="Requests under way at once, at most; None means as many as the rate needs."
@@ -126,6 +129,8 @@ class Adapter(BaseModel):
             # From here on no frame shows the key, should a debugger print one. pydantic v1 has a secret of its own.
             data["api_key"] = SecretStr(key.get_secret_value() if isinstance(key, SecretString) else key)
             del key
+        if "limiter" in data:
+            data["limiter"] = hidden_url(data["limiter"])
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -186,6 +191,16 @@ class Adapter(BaseModel):
     @field_serializer("cache")
     def _cache_as_text(self, cache: object) -> str | None:
         return cache if isinstance(cache, str) else None  # an object is not written down
+
+    @field_validator("limiter", mode="before")
+    @classmethod
+    def _hidden_url(cls, limiter: object) -> object:
+        return hidden_url(limiter)
+
+    @field_serializer("limiter")
+    def _limiter_as_text(self, limiter: object) -> str | None:
+        """Return a URL without its password; an object is not written down."""
+        return limiter.masked if isinstance(limiter, RedisUrl) else None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -21,3 +21,11 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._authority.issue_cert(*names, **validity).configure_cert(context)
         return context
+
+    def files(self, folder: Path, *names: str) -> tuple[str, str]:
+        """Write a certificate for these names or addresses, and its key; return their paths."""
+        issued = self._authority.issue_cert(*names)
+        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        issued.cert_chain_pems[0].write_to_path(str(certificate))
+        issued.private_key_pem.write_to_path(str(key))
+        return str(certificate), str(key)

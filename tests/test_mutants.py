@@ -390,7 +390,8 @@ WHOLE = "must be a whole number from 1, not 0"
         ({"max_attempts": 0}, f"max_attempts {WHOLE}: use max_attempts=1 to send once."),
         (
             {"limiter": 5},
-            "limiter must be a pyrate_limiter.Limiter, not int. For a plain rate, use qps.",
+            "limiter must be a pyrate_limiter.Limiter, or the URL of a Redis such as redis://host:6379/0, not int. "
+            "For a plain rate, use qps.",
         ),
         ({"cache": 5}, "cache must be the path of a file, or an object with get_many and put_many, not int."),
         ({"length_function": 5}, "length_function must be a function that takes a text and returns its tokens."),

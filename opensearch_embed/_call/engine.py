@@ -5,6 +5,7 @@
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -86,6 +87,8 @@ class Engine:
         self.meter = meter or Meter()
         self.pid = os.getpid()
         self.turnstile = turnstile_for(settings, options)
+        # The turnstile stays for later clients, but nothing of it is open without one.
+        weakref.finalize(self, self.turnstile.close).atexit = False
         target = Target(settings, options.timeout, options.most_under_way, options.compression)
         self.connections = Connections(target, offload)
         self.threads = self._place(threading.Lock())
@@ -201,6 +204,7 @@ class Engine:
     def close(self) -> None:
         """Close what is idle; what is under way goes on, and is closed at its end."""
         self.connections.close()
+        self.turnstile.close()
         workers().retire()
 
 

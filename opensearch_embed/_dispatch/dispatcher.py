@@ -8,9 +8,10 @@ import math
 import random
 from typing import Literal
 
-from opensearch_embed._dispatch.lanes import Lanes, Turn
+from opensearch_embed._dispatch.lanes import Lane, Lanes, Turn
 from opensearch_embed._dispatch.outage import Outage
 from opensearch_embed._dispatch.rate import Rate
+from opensearch_embed._dispatch.reservations import Reservations
 
 Outcome = Literal["success", "throttled", "unavailable", "other"]
 """What came of a request, as far as it says something of the service. "other" is any other answer, or none wanted."""
@@ -35,11 +36,22 @@ class Dispatcher:
     Args:
         qps: Requests a second, at most; `None` means no limit.
         limited: Whether a limiter of the user's hands out permits instead.
+        reserved: The turns of this process, where the rate is shared with other processes.
         chance: Randomness, for tests.
     """
 
-    def __init__(self, qps: float | None, *, limited: bool = False, chance: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        qps: float | None,
+        *,
+        limited: bool = False,
+        reserved: Reservations | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
         self.rate = None if qps is None or limited else Rate(qps, chance)
+        self._reserved = reserved
+        if reserved is not None:
+            self.rate = reserved.rate
         self.outage = Outage(qps)
         self._limited = limited
         self._permits = 0
@@ -66,9 +78,18 @@ class Dispatcher:
         if first is not None and first.host is not turn.host and now >= self._due_for_deputy():
             first.host.late = True
             self._line_up(now)
+        self._reserve(now)
         wait = self._wait(turn, now)
+        if wait == LEAVES_NOW and self._reserved is not None:
+            self._line_up(now)
+            self._reserve(now)
         turn.timer = now + wait
         return wait
+
+    def _reserve(self, now: float) -> None:
+        """Let the turn of whoever is first be reserved, if it must be."""
+        if self._reserved is not None and self._first is not None:
+            self._reserved.look(now, self._ready_by_rate(), query=self._first.lane is Lane.QUERY)
 
     def _wait(self, turn: Turn, now: float) -> float:
         if turn is self._deputy:
@@ -130,6 +151,10 @@ class Dispatcher:
         return wake
 
     def _ready_at(self) -> float:
+        ready = self._ready_by_rate()
+        return ready if self._reserved is None else max(ready, self._reserved.ready_at())
+
+    def _ready_by_rate(self) -> float:
         ready = self.outage.ready_at()
         return ready if self.rate is None else max(ready, self.rate.ready_at())
 
@@ -147,6 +172,8 @@ class Dispatcher:
         self.outage.depart(now)
         if self.rate is not None:
             self.rate.depart(now)
+        if self._reserved is not None:
+            self._reserved.depart()
 
     def _line_up(self, now: float) -> None:
         """Find who is first, and the first after it that another thread or loop wakes."""

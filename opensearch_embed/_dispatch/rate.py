@@ -56,11 +56,17 @@ class Rate:
         self._clean = 0
         self._cut_at = -math.inf
         self._before = qps
+        self._parts = 1
 
     @property
     def interval(self) -> float:
         """Seconds between two departures."""
-        return 1 / (SHARE_OF_RATE * self.current)
+        return self._parts / (SHARE_OF_RATE * self.current)
+
+    def divide(self, parts: int, now: float) -> None:
+        """Go on with one of so many parts of the rate, and without a turn that is owed: the others do the same."""
+        self._parts = max(1, parts)
+        self._next = max(self._next, self._last + self.interval, now)
 
     def ready_at(self) -> float:
         """Return when the next request may leave."""

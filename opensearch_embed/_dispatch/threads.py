@@ -9,11 +9,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from opensearch_embed._dispatch.dispatcher import ASK_LIMITER, LEAVES_NOW
 from opensearch_embed._dispatch.lanes import Host, Turn
 from opensearch_embed._dispatch.limiter import ask
-from opensearch_embed._dispatch.turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from opensearch_embed._dispatch.turnstile import Turnstile
 
 SLICE_SECONDS = 0.5
 """How long a thread waits at a time: on Windows Ctrl-C does not wake a wait."""
@@ -47,7 +50,7 @@ class Signal:
         self._lock.acquire(blocking=False)
 
 
-def try_turn(turnstile: Turnstile, turn: Turn, deadline: float) -> float:
+def try_turn(turnstile: "Turnstile", turn: Turn, deadline: float) -> float:
     """Take a turn, if it is due; return the seconds to wait, 0 if it was taken. Asks the user's limiter, if need be."""
     while (wait := turnstile.take(turn)) == ASK_LIMITER:
         granted = False
@@ -61,7 +64,7 @@ def try_turn(turnstile: Turnstile, turn: Turn, deadline: float) -> float:
 
 
 def wait_for_turn(
-    turnstile: Turnstile, turn: Turn, signal: Signal, deadline: float, halted: Callable[[], bool]
+    turnstile: "Turnstile", turn: Turn, signal: Signal, deadline: float, halted: Callable[[], bool]
 ) -> bool:
     """Wait for a turn; return `False`, and drop it, if there is none before the deadline, or its job halts."""
     try:

@@ -4,6 +4,7 @@ A finaliser may run in the middle of anything, also of what holds the lock, so `
 dropped goes into a queue that the next operation empties. Nothing is called back under the lock.
 """
 
+import functools
 import logging
 import os
 import threading
@@ -15,6 +16,12 @@ from typing import Any, TypeVar
 
 from opensearch_embed._dispatch.dispatcher import Dispatcher, Outcome
 from opensearch_embed._dispatch.lanes import Turn
+from opensearch_embed._dispatch.rate import Rate
+from opensearch_embed._dispatch.redis_quota import RedisQuota
+from opensearch_embed._dispatch.reservations import News, Question, Reservations
+from opensearch_embed._dispatch.threads import workers
+from opensearch_embed._redis_url import RedisUrl
+from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.options import Options
 from opensearch_embed.settings import Settings
 
@@ -60,6 +67,9 @@ class Turnstile:
         # Whoever holds the lock looks at the queue once more when it lets go.
         while self._dropped and self._lock.acquire(blocking=False):
             self._finish(None)
+
+    def close(self) -> None:
+        """Close what is idle."""
 
     def _locked(self, operation: Callable[[float], T]) -> T:
         self._lock.acquire()
@@ -113,8 +123,70 @@ class Turnstile:
         logger.log(level, message)
 
 
-_turnstiles: dict[tuple[str, str, float | None], Turnstile] = {}
-_of_limiters: weakref.WeakValueDictionary[tuple[str, str, int], Turnstile] = weakref.WeakValueDictionary()
+class SharedTurnstile(Turnstile):
+    """Lets requests leave at the turns that it reserves in a quota of several processes.
+
+    Reserving is done on a worker thread: no lock is held meanwhile, and no event loop waits.
+    """
+
+    def __init__(self, qps: float, quota: RedisQuota) -> None:
+        super().__init__(qps)
+        self._reserved = Reservations(f"Redis at {quota.url.place}", Rate(qps))
+        self._dispatcher = Dispatcher(qps, reserved=self._reserved)
+        self._quota = quota
+        self._qps = qps
+        self._pid = os.getpid()
+        self._last_problem = ""
+        self._away_quiet_until = -QUIET_SECONDS
+
+    def take(self, turn: Turn) -> float:
+        """Take a turn, if it is due. See `Dispatcher.take`."""
+        return self._shared(lambda now: self._dispatcher.take(turn, now))
+
+    def close(self) -> None:
+        """Close the connection to the quota's keeper, if it is idle. The next question opens it again."""
+        if self._pid == os.getpid():
+            self._quota.close()
+
+    def _shared(self, operation: Callable[[float], T]) -> T:
+        """Do what needs the lock; then ask for turns, and tell what has changed."""
+        result, (question, news) = self._locked(lambda now: (operation(now), self._reserved.to_do()))
+        if news is not None:
+            self._report(news, self._reserved.processes)
+        if question is not None and not workers().run(functools.partial(self._ask, question)):
+            self._ask(question)
+        return result
+
+    def _ask(self, question: Question) -> None:
+        reserved = self._reserved
+        try:
+            answer = self._quota.ask(question)
+        except ConfigurationError as error:
+            problem = error
+            self._last_problem = str(error)
+            self._shared(lambda now: reserved.failed(problem, now))
+        else:
+            self._shared(lambda now: reserved.told(question, answer, now))
+
+    def _report(self, news: News, processes: int) -> None:
+        place = self._quota.url.place
+        if news == "back":
+            logger.info("Redis at %s is back: the processes share %g requests a second again.", place, self._qps)
+            return
+        now = time.monotonic()
+        level = logging.INFO if now < self._away_quiet_until else logging.WARNING
+        self._away_quiet_until = now + QUIET_SECONDS
+        logger.log(
+            level,
+            "Redis at %s does not answer: until it does, this process goes on at %.3g requests a second, "
+            "as one of %d that share %g. %s",
+            *(place, self._qps / processes, processes, self._qps, self._last_problem),
+        )
+
+
+# Kept for good: a client that is made after another one is gone must not begin with a rate of its own.
+_turnstiles: dict[tuple[object, ...], Turnstile] = {}
+_of_limiters: weakref.WeakValueDictionary[tuple[object, ...], Turnstile] = weakref.WeakValueDictionary()
 _of_process = os.getpid()
 
 
@@ -127,9 +199,13 @@ def turnstile_for(settings: Settings, options: Options) -> Turnstile:
         _of_limiters.clear()
         _of_process = os.getpid()
     place = settings.endpoint, settings.model.service_id
+    if isinstance(options.limiter, RedisUrl) and options.qps is not None:
+        qps = float(options.qps)
+        return _turnstiles.setdefault(
+            (*place, qps, options.limiter), SharedTurnstile(qps, RedisQuota(options.limiter, *place, qps))
+        )
     if options.limiter is not None:
         # The turnstile keeps its limiter, so that the id is not used again while it is there.
         return _of_limiters.setdefault((*place, id(options.limiter)), Turnstile(None, options.limiter))
-    qps = None if options.qps is None else float(options.qps)
-    # Kept for good: a client that is made after another one is gone must not begin with a rate of its own.
-    return _turnstiles.setdefault((*place, qps), Turnstile(qps))
+    rate = None if options.qps is None else float(options.qps)
+    return _turnstiles.setdefault((*place, rate), Turnstile(rate))

@@ -19,7 +19,7 @@ from llama_index_opensearch_embed._identity import Described, cutting
 from llama_index_opensearch_embed._nodes import counted_in_batches, embedding, embedding_for_the_caller, naming
 from llama_index_opensearch_embed._whole import WholeList, handed_over, taken
 from opensearch_embed import OpenSearchEmbedError
-from opensearch_embed.pydantic_support import Adapter, ClientArguments, configuration_error, resolved
+from opensearch_embed.pydantic_support import Adapter, ClientArguments, configuration_error, resolved, unknown_attribute
 
 
 class OpenSearchEmbedding(Adapter, BaseEmbedding):
@@ -86,13 +86,14 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in CLIENT_FIELDS:
             del value  # it may be a key
-            raise AttributeError(
-                f"{name} is fixed. Make another embedding with embedding.model_copy(update={{{name!r}: ...}})."
-            )
+            raise AttributeError(f"{name} is fixed. Make another: embedding.model_copy(update={{{name!r}: ...}}).")
         if name == "embeddings_cache":
             value = view_for(self._client.settings, cutting(self.overflow, self.length_function), value)
         elif name in type(self).model_fields:
             value = self._checked(name, value)
+        elif not (name.startswith("_") or hasattr(type(self), name)):
+            del value
+            raise unknown_attribute(self, name)
         super().__setattr__(name, value)
 
     def _checked(self, name: str, value: Any) -> Any:

@@ -41,6 +41,12 @@ def frozen_error(model: BaseModel, name: str) -> ValidationError:
     return ValidationError.from_exception_data(type(model).__name__, [details], hide_input=True)
 
 
+def unknown_attribute(model: BaseModel, name: str) -> ValueError:
+    """Return pydantic's error of an attribute that is no field, with the one that may have been meant."""
+    advice = unknown(name, type(model).model_fields).partition(". ")[2]
+    return ValueError(f"{type(model).__name__} object has no field {name!r}. {advice}")
+
+
 def configuration_error(error: ValidationError) -> ConfigurationError:
     """Return our error for pydantic's: which argument, and what is wrong with it."""
     return ConfigurationError(

@@ -23,10 +23,11 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from opensearch_embed._habits import missing as missing
 from opensearch_embed._habits import unknown
 from opensearch_embed._redis_url import RedisUrl, hidden_url
-from opensearch_embed._secret import SecretString
+from opensearch_embed._secret import SecretString, hidden
 from opensearch_embed._validation import configuration_error as configuration_error
 from opensearch_embed._validation import frozen_error as frozen_error
 from opensearch_embed._validation import hiding_input
+from opensearch_embed._validation import unknown_attribute as unknown_attribute
 from opensearch_embed.client import EmbeddingClient
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.usage import Usage
@@ -239,9 +240,14 @@ class Adapter(BaseModel):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
         """Return a new object with these settings, some of them updated. What is no plain value is shared."""
+        changes = dict(update or {})
+        del update  # no frame shows a key, should a debugger print one
+        self._refuse_strangers(changes)
+        if "api_key" in changes:
+            changes["api_key"] = hidden(changes["api_key"])
         # All fields, not those that were given alone: a copy must not depend on the environment of its own time.
-        settings = {name: getattr(self, name) for name in type(self).model_fields} | dict(update or {})
-        if settings[self.name_of_model] != getattr(self, self.name_of_model) and "dimension" not in (update or {}):
+        settings = {name: getattr(self, name) for name in type(self).model_fields} | changes
+        if settings[self.name_of_model] != getattr(self, self.name_of_model) and "dimension" not in changes:
             del settings["dimension"]  # it was the old model's
         twin = type(self).__new__(type(self))
         twin._make(settings)
@@ -250,9 +256,7 @@ class Adapter(BaseModel):
                 setattr(twin, name, value)
         return twin
 
-    def copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # type: ignore[override]
-        """Return what `model_copy` returns: pydantic's own, of old, keeps the old settings under new names."""
-        return self.model_copy(update=update, deep=deep)
+    copy = model_copy  # type: ignore[assignment]  # pydantic's own keeps the old client under the new settings
 
     def __copy__(self) -> Self:
         return self.model_copy()

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from interfaces import EMULATOR_KEY, made_of
+from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_core.embeddings import Embeddings
+from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
@@ -295,3 +298,56 @@ def test_copies_share_a_limiter(make: Make) -> None:
     """A limiter is one for an object and its copies."""
     embeddings = make(limiter=Limiter(Rate(5, Duration.SECOND)))
     assert copy.deepcopy(embeddings).limiter is embeddings.limiter
+
+
+# --- what the docs say of stores and caches ---
+
+
+def test_the_frameworks_cache_mixes_up_roles(make: Make, emulator: Emulator) -> None:
+    """With `query_embedding_cache=True` a query gets the document's vector; a store apart mends it."""
+    embeddings = make()
+    for query_cache, role in ((True, "document"), (InMemoryByteStore(), "query")):
+        backed = CacheBackedEmbeddings.from_bytes_store(
+            embeddings,
+            InMemoryByteStore(),
+            namespace=embeddings.model,
+            key_encoder="sha256",
+            query_embedding_cache=query_cache,
+        )
+        backed.embed_documents(["tea"])
+        assert backed.embed_query("tea") == emulator.vector("tea", role)
+
+
+def test_our_cache_keeps_roles_apart(make: Make, emulator: Emulator, tmp_path: Path) -> None:
+    """`cache=` hands out a query's vector for a query, and a document's for a document."""
+    for _ in range(2):
+        embeddings = make(cache=tmp_path / "vectors.db")
+        assert embeddings.embed_documents(["tea"]) == [emulator.vector("tea")]
+        assert embeddings.embed_query("tea") == emulator.vector("tea", "query")
+    assert len(emulator.requests) == 2
+
+
+def test_a_zero_vector_comes_before_most_texts_at_l2_distance(make: Make) -> None:
+    """As the docs say of stores that go by it: it is at distance 1, and a text of cosine below 0.5 is farther."""
+    embeddings = make(empty="zero")
+    zero, text = (np.array(vector) for vector in embeddings.embed_documents(["", "bread and butter"]))
+    query = np.array(embeddings.embed_query("tall mountains of the Alps"))
+    query, text = query / np.linalg.norm(query), text / np.linalg.norm(text)
+    assert query @ text < 0.5
+    assert np.linalg.norm(query - zero) == pytest.approx(1)
+    assert np.linalg.norm(query - text) > 1
+
+
+@pytest.mark.parametrize("query", ["", " \n"])
+@pytest.mark.parametrize("empty", ["error", "zero"])
+def test_an_empty_query_is_refused(
+    make: Make, emulator: Emulator, call: Callable[..., Any], query: str, empty: str
+) -> None:
+    """Whatever `empty` says, through a store as well."""
+    embeddings = make(empty=empty)
+    with pytest.raises(InputError, match="is empty"):
+        call(embeddings.embed_query, query)
+    store = InMemoryVectorStore.from_texts(["tea"], embeddings)
+    with pytest.raises(InputError, match="is empty"):
+        store.similarity_search(query)
+    assert len(emulator.requests) == 1

@@ -230,3 +230,11 @@ def test_documents_without_blanks_are_an_index(make: Make) -> None:
     documents = [document for document in documents if document.text.strip()]
     index = VectorStoreIndex.from_documents(documents, embed_model=make())
     assert len(index.as_retriever(similarity_top_k=9).retrieve("tea")) == 2
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_a_zero_vector_is_not_a_number_in_the_simple_store(make: Make) -> None:
+    """As the docs say: the framework's own store divides by its length."""
+    index = VectorStoreIndex(nodes_with(" ", 1, count=2), embed_model=make(empty="zero"))
+    scores = {hit.node_id: hit.score for hit in index.as_retriever(similarity_top_k=2).retrieve("text 0")}
+    assert np.isnan(scores["node-1"])

@@ -3,6 +3,9 @@
 import threading
 from dataclasses import dataclass
 
+MOST_REFUSED = 10_000
+"""Refused texts that are remembered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -14,7 +17,8 @@ class Usage:
         texts: Texts, or pieces of long ones, that got a vector from the service. What a call repeats is sent once.
         tokens: Tokens, as the service counts them.
         cached: Texts that got their vector from the cache.
-        refused: Indices of the texts that the service refused, call after call, with `on_error` other than `"raise"`.
+        refused: Indices of the texts that the service refused, call after call, with `on_error` other than `"raise"`;
+            the latest 10,000.
     """
 
     requests: int = 0
@@ -51,7 +55,7 @@ class Meter:
                 so_far.texts + texts,
                 so_far.tokens + tokens,
                 so_far.cached + cached,
-                so_far.refused + refused,
+                (so_far.refused + refused)[-MOST_REFUSED:] if refused else so_far.refused,
             )
 
     @property

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -25,6 +26,9 @@ from opensearch_embed.models import InputType
 ResultT = TypeVar("ResultT")
 StoreKind = Callable[[int, int], Store[ResultT]]
 Progress = Callable[[int], Any] | None
+
+NOWHERE = (OSError, ValueError, AttributeError)
+"""What a progress bar meets where standard error is `None`, as in services and under pythonw, or closed."""
 
 
 class Calls:
@@ -172,11 +176,31 @@ class Calls:
 
 @contextlib.contextmanager
 def progress_bar(total: int | None, show: bool) -> Iterator[Progress]:
-    """Show a progress bar, or none; give what is to be called with the number of texts done."""
-    if not show:
+    """Show a progress bar, or none; give what is to be called with the number of texts done.
+
+    It moves with each request. Where there is nowhere to show it, it costs no vector.
+    """
+    bar = _new_bar(total) if show else None
+    if bar is None:
         yield None
         return
+    lock = threading.RLock()
+
+    def advance(texts: int) -> None:
+        with lock, contextlib.suppress(*NOWHERE):
+            bar.update(texts)
+
+    try:
+        yield advance
+    finally:
+        with contextlib.suppress(*NOWHERE):
+            bar.close()
+
+
+def _new_bar(total: int | None) -> Any:
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, desc="Embedding", unit="text") as bar:
-        yield bar.update
+    try:
+        return tqdm(total=total, desc="Embedding", unit="text", miniters=1, mininterval=0.01)
+    except NOWHERE:
+        return None

@@ -121,7 +121,7 @@ class Engine:
                 transport = self.connections.transport()
                 seconds = attempts.begin(monotonic())
                 self.meter.add(requests=1, retries=attempts.number > 1)
-                reply = transport.send(body, timeout=seconds, cancellation=cancellation)
+                reply = transport.send(body, timeout=seconds, cancellation=cancellation, until=attempts.ends)
                 vectors = self._understand(reply, request)
                 error = None
                 return vectors

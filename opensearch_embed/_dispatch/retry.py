@@ -4,6 +4,7 @@ One batch has two limits, whichever comes first: `max_attempts`, and `retry_time
 `RateLimited`, and in an outage, only the time counts: neither is the batch's own failure.
 """
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -82,6 +83,11 @@ class Attempts:
         self.number = 0
         self._failures = 0
         self._error: OpenSearchEmbedError | None = None
+
+    @property
+    def ends(self) -> float:
+        """When an attempt that is under way ends, at the latest."""
+        return self.deadline if self._policy.retry_timeout else math.inf
 
     def begin(self, now: float) -> float:
         """Note that an attempt begins, and return the seconds that it may take."""

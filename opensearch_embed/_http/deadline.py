@@ -7,6 +7,7 @@ request does, from the connection to the last byte of the answer, is held to one
 import http.client
 import io
 import socket
+import ssl
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -82,6 +83,25 @@ class _Response(http.client.HTTPResponse):
         if self.fp.peek(1):
             self._exchange.leftover = True
         super()._close_conn()  # type: ignore[misc]
+
+
+class _DeadlineSSLSocket(ssl.SSLSocket):
+    """The encrypted way to a proxy. What is encrypted inside of it is read in pieces, all within one deadline."""
+
+    def recv(self, *args: Any) -> bytes:
+        self.settimeout(running().left())
+        return super().recv(*args)
+
+    def sendall(self, *args: Any) -> None:
+        self.settimeout(running().left())
+        super().sendall(*args)
+
+
+def keeping_deadlines(context: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """Let a context make sockets that keep the deadline. They work inside of an `Exchange` alone."""
+    if context is not None:
+        context.sslsocket_class = _DeadlineSSLSocket
+    return context
 
 
 class _Connection(HTTPConnection):

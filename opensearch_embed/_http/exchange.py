@@ -1,5 +1,6 @@
 """One sync request under way: its one deadline, its cancellation, and the idle connections that it draws on."""
 
+import math
 import os
 import socket
 import threading
@@ -11,6 +12,9 @@ from urllib3.util.wait import wait_for_write
 
 from opensearch_embed._http.belonging import NOT_AGAIN_HERE
 from opensearch_embed._http.cancel import Cancellation
+
+CONNECT_SECONDS = 3.0
+"""For one address of several, before the next one is tried."""
 
 _here = threading.local()
 
@@ -64,8 +68,9 @@ class Exchange:
         returned: The connection, once urllib3 has done with it.
     """
 
-    def __init__(self, timeout: float, cancellation: Cancellation, kept: Kept) -> None:
+    def __init__(self, timeout: float, cancellation: Cancellation, kept: Kept, until: float = math.inf) -> None:
         self.kept = kept
+        self._until = until
         self.leftover = False
         self.returned: Any = None
         self._deadline = time.monotonic() + timeout
@@ -111,21 +116,23 @@ class Exchange:
         self._sound = status not in NOT_AGAIN_HERE
 
     def connect(self, host: str, port: int, options: Any) -> socket.socket:
-        """Return a connected socket. An address that is silent leaves the others their share of the time."""
+        """Return a connected socket. An address that is silent leaves the next one, and the answer, their time."""
         problem: OSError = OSError("the name has no address")
         found = socket.getaddrinfo(host.strip("[]"), port, 0, socket.SOCK_STREAM)
         for others, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+            begun, left = time.monotonic(), self.left()
             sock = socket.socket(family, kind, protocol)
             try:
                 for option in options or ():
                     sock.setsockopt(*option)
-                self._connect_to(sock, address, self.left() / others)
+                self._connect_to(sock, address, left if others == 1 else min(CONNECT_SECONDS, left / others))
                 return sock
             except OSError as error:
                 problem = error
                 sock.close()
-                if self._cancellation.cancelled:
+                if self._cancellation.cancelled or others == 1:
                     break
+                self._deadline = min(self._deadline + time.monotonic() - begun, self._until)
             except BaseException:
                 sock.close()
                 raise

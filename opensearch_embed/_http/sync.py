@@ -1,6 +1,7 @@
 """The sync transport: the only file that imports requests."""
 
 import copy
+import math
 import time
 import weakref
 from typing import Any
@@ -13,7 +14,7 @@ from requests.cookies import RequestsCookieJar
 from urllib3 import exceptions as lower
 
 from opensearch_embed._http.cancel import Cancellation
-from opensearch_embed._http.deadline import POOL_CLASSES
+from opensearch_embed._http.deadline import POOL_CLASSES, keeping_deadlines
 from opensearch_embed._http.exchange import Exchange, Kept
 from opensearch_embed._http.target import ErrorTable, Target
 from opensearch_embed._wire.refusal import Reply
@@ -35,7 +36,7 @@ class _Adapter(HTTPAdapter):
     """Opens connections that keep the deadline, and trusts one set of certificates, loaded once."""
 
     def __init__(self, target: Target) -> None:
-        self._ssl_context = target.ssl_context
+        self._ssl_context = keeping_deadlines(target.ssl_context)
         self._proxy_headers = dict(target.proxy_headers)
         super().__init__(pool_connections=1, pool_maxsize=1)  # ours keep no connections: the transport does
 
@@ -75,13 +76,14 @@ class RequestsTransport:
         self._template = requests.Request("POST", target.url, headers=target.headers).prepare()
         self._template._cookies = RequestsCookieJar()  # type: ignore[attr-defined]
 
-    def send(self, body: bytes, *, timeout: float, cancellation: Cancellation) -> Reply:
+    def send(self, body: bytes, *, timeout: float, cancellation: Cancellation, until: float = math.inf) -> Reply:
         """Send one request and read the whole answer.
 
         Args:
             body: The request's body.
             timeout: Seconds for all of it.
             cancellation: Of the call that it is for.
+            until: End of its batch's time, on the monotonic clock: what dead addresses took is made up for till then.
 
         Raises:
             TransportError: No answer came back, or it is cancelled.
@@ -94,7 +96,7 @@ class RequestsTransport:
         request.headers["Content-Length"] = str(len(body))
         if cancellation.cancelled:
             raise TransportError("The call has ended.")
-        with Exchange(timeout, cancellation, self._kept) as exchange:
+        with Exchange(timeout, cancellation, self._kept, until) as exchange:
             try:
                 response = self._adapter.send(
                     request,

@@ -4,8 +4,9 @@ What the service would say is decided in `service`, what goes wrong in `faults`;
 """
 
 import asyncio
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,24 @@ from opensearch_embed.emulator.service import (
     Reply,
     check_address,
     check_key,
+    check_workspace,
     count_tokens,
     error_reply,
+    gateway_reply,
     read_job,
     success_reply,
 )
 from opensearch_embed.emulator.vectors import Floats, Vectors
+from opensearch_embed.models import MAX_BODY_BYTES
+
+MAX_KEYLESS_BYTES = 100_000
+"""Read of a request without the right key."""
+
+BODY_SECONDS = 30.0
+"""For a body to come in."""
+
+SHORTEST_KEY_IN_BODY = 6
+"""A shorter key is no secret, and would be found in every other text."""
 
 
 @dataclass(slots=True)
@@ -41,14 +54,17 @@ class Handler:
     journal: Journal
     latency_seconds: float
     arrange: Callable[[list[int]], object]
+    workspace: str | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer one request, or do what the next fault says."""
         with self.journal.under_way():
-            raw = await request.content.read()
+            raw, problem = await self._read(request)
             record = self._note(request, raw)
             fault = self.faults.take()
-            if isinstance(fault, Reply):
+            if problem is not None and not isinstance(fault, Reply):
+                reply = problem
+            elif isinstance(fault, Reply):
                 reply = fault
             else:
                 reply = await self._answer(request, record, len(raw), fault)
@@ -60,16 +76,31 @@ class Handler:
                 await break_connection(request.transport, reply, fault)
             return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
 
+    async def _read(self, request: web.BaseRequest) -> tuple[bytes, Reply | None]:
+        """Return the body, or what is answered in its place: nobody makes the emulator keep more than it may be."""
+        knows_key = request.headers.get("Authorization", "") == f"Bearer {self.api_key}"
+        limit = MAX_BODY_BYTES if knows_key else MAX_KEYLESS_BYTES
+        size, chunks = request.content_length or 0, list[bytes]()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while size <= limit and (chunk := await request.content.readany()):
+                    chunks.append(chunk)
+                    size = max(size, sum(map(len, chunks)))
+        except TimeoutError:
+            return b"", gateway_reply(408, "Request Timeout")
+        if size > limit:
+            return b"", None if not knows_key else gateway_reply(413, "Request Entity Too Large")
+        return b"".join(chunks), None
+
     def _note(self, request: web.BaseRequest, raw: bytes) -> Record:
-        record = Record(
-            method=request.method,
-            path=request.raw_path.replace(self.api_key, "***"),
-            headers=_blank_keys(request.headers, self.api_key),
-            body=_parse(raw),
-            received=time.monotonic(),
-        )
-        self.journal.add(record)
-        return record
+        path, body = request.raw_path, _parse(raw)
+        headers = CIMultiDict(request.headers)
+        # A wrong key that was sent may be a real one.
+        blank = Blank(self.api_key, headers.get("Authorization", "").rpartition(" ")[2])
+        blanked = CIMultiDict((blank.words(name), blank.words(value)) for name, value in headers.items())
+        now = time.monotonic()
+        self.journal.add(Record(request.method, blank.words(path), blanked, blank.body(body), now))
+        return Record(request.method, path, headers, body, now)
 
     async def _answer(self, request: web.BaseRequest, record: Record, size: int, fault: BreakKind | None) -> Reply:
         try:
@@ -89,6 +120,7 @@ class Handler:
     def _check(self, request: web.BaseRequest, record: Record, size: int) -> Job:
         model = check_address(record.method, record.path)
         check_key(request.headers.get("Authorization", ""), self.api_key)
+        check_workspace(record.path, self.workspace)
         if not self.quota.admit(record.received):
             raise Refused(error_reply(429, "Throttling.RateQuota"))
         return read_job(record, size, model, self.vectors.dimensions)
@@ -106,10 +138,27 @@ def _parse(raw: bytes) -> Any:
         return raw
 
 
-def _blank_keys(headers: Mapping[str, str], api_key: str) -> CIMultiDict[str]:
-    """Copy headers without the right key, and without the one that was sent: a wrong key may be a real one."""
-    sent_key = headers.get("Authorization", "").rpartition(" ")[2]
-    blanked = CIMultiDict(headers)
-    for key in filter(None, (api_key, sent_key)):
-        blanked = CIMultiDict((name, value.replace(key, "***")) for name, value in blanked.items())
-    return blanked
+class Blank:
+    """Blanks keys wherever they stand, in any case."""
+
+    def __init__(self, *keys: str) -> None:
+        self._anywhere, self._in_bodies = (
+            re.compile("|".join(re.escape(key) for key in keys if len(key) >= shortest) or r"(?!)", re.IGNORECASE)
+            for shortest in (1, SHORTEST_KEY_IN_BODY)
+        )
+
+    def words(self, words: str) -> str:
+        """Return a path, or a header's name or value, without them."""
+        return self._anywhere.sub("***", words)
+
+    def body(self, body: Any) -> Any:
+        """Return JSON or bytes without them."""
+        if isinstance(body, str):
+            return self._in_bodies.sub("***", body)
+        if isinstance(body, bytes):
+            return self._in_bodies.sub("***", body.decode("latin-1")).encode("latin-1")
+        if isinstance(body, list):
+            return [self.body(item) for item in body]
+        if isinstance(body, dict):
+            return {self.body(name): self.body(value) for name, value in body.items()}
+        return body

@@ -15,8 +15,8 @@ class Record:
     Attributes:
         method: HTTP method.
         path: Path and query as they were sent.
-        headers: Names are found in any case. No value has a key in it.
-        body: The parsed JSON; the raw bytes where they are not JSON.
+        headers: Names are found in any case. Keys are blanked, here and in path and body.
+        body: The parsed JSON; the raw bytes where they are not JSON; nothing of a body that is too large.
         received: When the whole request was there, in seconds of `time.monotonic`.
     """
 

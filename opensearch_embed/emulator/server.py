@@ -39,6 +39,7 @@ class Emulator:
         seed: Of the chance in faults and shuffling.
         tls: Serve https with this context.
         models: Further service ids and their dimensions, besides the catalogue's. Each must be over 512.
+        workspace: The one workspace that the key is valid for; `None` means any.
         keep_requests: How many requests `requests` remembers, the newest.
 
     Attributes:
@@ -60,6 +61,7 @@ class Emulator:
         seed: int = 0,
         tls: ssl.SSLContext | None = None,
         models: Mapping[str, int] | None = None,
+        workspace: str | None = None,
         keep_requests: int = 10_000,
     ) -> None:
         if not api_key:
@@ -77,6 +79,7 @@ class Emulator:
             journal=self._journal,
             latency_seconds=latency_ms / 1000,
             arrange=random.Random(seed).shuffle if shuffle else _as_it_is,
+            workspace=workspace,
         )
         self._tls = tls
         self._wanted_port = port
@@ -134,7 +137,7 @@ class Emulator:
 
     @property
     def requests(self) -> list[Record]:
-        """The requests that came in, oldest first; any key in their headers is blanked."""
+        """The requests that came in, oldest first; keys are blanked, wherever they stand."""
         return self._journal.requests
 
     @property

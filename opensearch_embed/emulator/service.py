@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -73,6 +74,13 @@ def check_key(authorization: str, api_key: str) -> None:
     """Refuse a request without the right key. Neither key is in the answer."""
     if authorization != f"Bearer {api_key}":
         raise Refused(error_reply(401, "Unauthorized", "The header 'Authorization: Bearer <key>' is missing or wrong."))
+
+
+def check_workspace(path: str, workspace: str | None) -> None:
+    """Refuse another workspace than the one that the key is valid for, if there is one."""
+    found = PATH.fullmatch(path)
+    if workspace is not None and found is not None and unquote(found["workspace"]) != workspace:
+        raise Refused(error_reply(403, "Forbidden", "The key is not valid for this workspace."))
 
 
 def read_job(record: Record, size: int, model: str, models: Mapping[str, int]) -> Job:

@@ -8,10 +8,14 @@ import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from typing import Any
 
 from aiohttp import web
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+HEAD_SECONDS = 30.0
+"""For the first request on a connection to come in."""
 
 GRACE_SECONDS = 0.01
 """What requests under way get to finish in when the server stops. aiohttp reads 0 as for ever."""
@@ -56,7 +60,7 @@ class ServerThread:
     ) -> None:
         stopping = asyncio.Event()
         # A handler is cancelled when its client leaves: a hanging request ends there.
-        server = web.Server(handler, handler_cancellation=True, access_log=None)
+        server = _Server(handler)
         runner = web.ServerRunner(server, shutdown_timeout=GRACE_SECONDS)
         try:
             await runner.setup()
@@ -69,6 +73,30 @@ class ServerThread:
             await _hang_up(server, listener)
             await runner.cleanup()
             listener.close()
+
+
+class _Server(web.Server):  # type: ignore[type-arg,unused-ignore]
+    """Hangs up on who connects and asks for nothing: a connection that sends half a head would stay for ever."""
+
+    def __init__(self, handler: Handler) -> None:
+        async def note(request: web.BaseRequest) -> web.StreamResponse:
+            self._silent.discard(request.protocol)
+            return await handler(request)
+
+        super().__init__(note, handler_cancellation=True, access_log=None)
+        self._silent: set[Any] = set()
+
+    def __call__(self) -> Any:
+        protocol = super().__call__()
+        self._silent.add(protocol)
+        asyncio.get_running_loop().call_later(HEAD_SECONDS, self._end_if_silent, protocol)
+        return protocol
+
+    def _end_if_silent(self, protocol: Any) -> None:
+        if protocol in self._silent:
+            self._silent.discard(protocol)
+            if protocol.transport is not None:
+                protocol.transport.abort()
 
 
 async def _hang_up(server: web.Server, listener: socket.socket) -> None:

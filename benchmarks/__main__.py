@@ -11,7 +11,8 @@ from benchmarks.lab import ROOT, open_lab
 from benchmarks.machine import describe
 from benchmarks.report import report
 from benchmarks.sides import SIDES
-from benchmarks.suites import SUITES, Plan
+from benchmarks.suites import SUITES
+from benchmarks.table import Plan
 
 
 def _options() -> argparse.Namespace:

@@ -17,7 +17,7 @@ from benchmarks.table import Plan
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Peer and project, measured in one run.")
-    parser.add_argument("--quick", action="store_true", help="one round, fewer and smaller loads: about four minutes")
+    parser.add_argument("--quick", action="store_true", help="one round, fewer and smaller loads: about ten minutes")
     parser.add_argument("--only", choices=list(SUITES), action="append", help="this suite alone; may be repeated")
     parser.add_argument("--rounds", type=int, help="rounds of which the medians are taken: 3, or 1 with --quick")
     parser.add_argument("--texts", type=int, default=3200, help="texts of the throughput suite")

@@ -23,7 +23,7 @@ _FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "wall": ("wall, s", "{:.2f}".format),
     "to_peer_sync": ("peer sync takes", _ratio),
     "to_peer_async": ("peer async takes", _ratio),
-    "to_baseten": ("baseten, same kind of result, takes", _ratio),
+    "to_baseten": ("baseten takes", _ratio),
     "to_raw": ("of raw sockets", _ratio),
     "to_decoded": ("of raw, decoded", _ratio),
     "texts_per_second": ("texts/s", "{:,.0f}".format),

@@ -61,12 +61,14 @@ async def _abusy(client: Any) -> AsyncIterator[None]:
 
     job = asyncio.create_task(work())
     await asyncio.sleep(STARTED)
-    yield
-    if job.done():
-        raise RuntimeError("the job beside the queries has ended") from job.exception()
-    job.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await job
+    try:
+        yield
+        if job.done():
+            raise RuntimeError("the job beside the queries has ended") from job.exception()
+    finally:
+        job.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await job
 
 
 def _due(texts: list[str]) -> Iterator[tuple[str, float]]:

@@ -9,18 +9,15 @@ import orjson
 
 from benchmarks.lab import ROOT, open_lab
 from benchmarks.machine import describe
-from benchmarks.redis_suite import redis
 from benchmarks.report import report
 from benchmarks.sides import SIDES
-from benchmarks.suites import SUITES as OTHER_SUITES
-from benchmarks.suites import Plan
-
-SUITES = {**OTHER_SUITES, "redis": redis}
+from benchmarks.suites import SUITES
+from benchmarks.table import Plan
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Peer and project, measured in one run.")
-    parser.add_argument("--quick", action="store_true", help="one round, fewer and smaller loads: about four minutes")
+    parser.add_argument("--quick", action="store_true", help="one round, fewer and smaller loads: about ten minutes")
     parser.add_argument("--only", choices=list(SUITES), action="append", help="this suite alone; may be repeated")
     parser.add_argument("--rounds", type=int, help="rounds of which the medians are taken: 3, or 1 with --quick")
     parser.add_argument("--texts", type=int, default=3200, help="texts of the throughput suite")

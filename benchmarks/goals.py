@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.suites import ADAPTERS, PEERS
+from benchmarks.suites import ADAPTERS, BASETEN, PEERS
+from benchmarks.table import Row
 
-Row = dict[str, Any]
 Results = dict[str, list[Row]]
 
 
@@ -63,6 +63,15 @@ def _throughput(rows: list[Row]) -> Iterator[Goal]:
     for latency, bound in goals({100: 22}):
         figure = wall("peer sync", latency) / wall("embed_array", latency)
         yield Goal(f"`embed_array` to peer sync, {latency} ms", bound, figure, unit="x")
+    for side, other in BASETEN.items():
+        for latency, bound in goals({30: 1, 100: 1}):
+            yield Goal(
+                f"`{side}` to {other}, {latency} ms",
+                bound,
+                wall(other, latency) / wall(side, latency),
+                unit="x",
+                digits=2,
+            )
     for side in ("embed", "aembed", "embed_array", "aembed_array"):
         for latency, bound in goals({30: 1.3, 100: 1.25}):
             figure = wall(side, latency) / wall("raw sockets", latency)
@@ -84,6 +93,43 @@ def _quota(rows: list[Row]) -> Iterator[Goal]:
             name = f"`{row['side']}`, 50 QPS, {row['window']}"
             yield Goal(f"{name}: share of the quota", 97, row["share"] * 100, unit="%")
             yield Goal(f"{name}: rejected", 0.5, row["rejected_share"] * 100, at_least=False, unit="%", digits=2)
+
+
+def _slow(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        name = f"defaults, `{row['side']}`, {row['latency_ms']:g} ms, {row['window']}"
+        yield Goal(f"{name}: filled", 97, row["filled"] * 100, unit="%")
+        yield Goal(f"{name}: rejected", 0.5, row["rejected_share"] * 100, at_least=False, unit="%", digits=2)
+
+
+def _beside(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        name = f"{row['side']}, beside a job"
+        yield Goal(f"{name}: longer, median", 20, row["median_longer_ms"], at_least=False, unit=" ms")
+        yield Goal(f"{name}: longer, 99th percentile", 60, row["p99_longer_ms"], at_least=False, unit=" ms")
+
+
+def _flood(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        yield Goal(f"{row['side']}: documents' share of turns", 24, row["documents"] * 100, unit="%")
+
+
+def _sharing(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        name = f"{row['texts']:,} {row['side']}"
+        at_once = row["side"] == "queries at once, async"
+        yield Goal(f"{name}: wall", 1.6 if at_once else 1.2, row["wall"], at_least=False, unit=" s", digits=2)
+        if at_once:
+            yield Goal(f"{name}: requests", 60, row["sent"], at_least=False, digits=0)
+
+
+def _outage(rows: list[Row]) -> Iterator[Goal]:
+    for row in rows:
+        name, away = f"{row['trouble']}, `{row['side']}`", row["trouble"].startswith("503")
+        if away:
+            yield Goal(f"{name}: requests meanwhile", 30, row["meanwhile"], at_least=False, digits=0)
+        yield Goal(f"{name}: full rate after", 2 if away else 3, row["full_after"], at_least=False, unit=" s", digits=2)
+        yield Goal(f"{name}: most in a second after it", 50, row["peak"], at_least=False, digits=0)
 
 
 def _shared(rows: list[Row]) -> Iterator[Goal]:
@@ -130,10 +176,15 @@ def _imports(rows: list[Row]) -> Iterator[Goal]:
 _OF_SUITE: dict[str, Callable[[list[Row]], Iterator[Goal]]] = {
     "throughput": _throughput,
     "quota": _quota,
+    "slow": _slow,
     "shared": _shared,
     "redis": _redis,
     "queries": _queries,
     "threads": _threads,
+    "beside": _beside,
+    "flood": _flood,
+    "sharing": _sharing,
+    "outage": _outage,
     "memory": _memory,
     "imports": _imports,
 }

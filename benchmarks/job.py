@@ -25,7 +25,8 @@ class Job:
         texts: How many texts are embedded.
         length: Characters of each text.
         dimension: Numbers in each vector.
-        qps: The limit that the project's client keeps; `None` means none. The peer has no such setting.
+        qps: The limit that the project's client keeps; `None` means none. The others have no such setting.
+        max_concurrency: Requests that the project's client has under way at most; `None`, its default, leaves it to it.
         marked: The server marks each vector with its text's number, and the worker checks every one.
         core: The core to stay on, or `None`.
         limiter: URL of the Redis in which processes share `qps`, or `None`.
@@ -39,6 +40,7 @@ class Job:
     length: int = 500
     dimension: int = 1024
     qps: float | None = None
+    max_concurrency: int | None = BATCH
     marked: bool = False
     core: int | None = None
     limiter: str | None = None

@@ -82,11 +82,16 @@ class Lab:
         return Job(side, self.url, texts, dimension=self.dimension, core=self._core, **settings)
 
     def measure(
-        self, *jobs: Job, latency_ms: float = 0, quota: float | None = None, window: str = "fixed"
+        self,
+        *jobs: Job,
+        latency_ms: float = 0,
+        quota: float | None = None,
+        window: str = "fixed",
+        outage: dict[str, float] | None = None,
     ) -> list[Outcome]:
         """Run the jobs at once, each in a process of its own, against the server with these settings.
 
-        The quota holds from the moment they start: warming up is free.
+        The quota holds from the moment they start: warming up is free. So does the outage (`benchmarks.server.Outage`).
         """
         settings = {"latency_ms": latency_ms, "marked": any(job.marked for job in jobs)}
         self._control("POST", "/reset", settings)
@@ -94,7 +99,7 @@ class Lab:
         try:
             for worker in workers:
                 self._await_ready(worker)
-            self._control("POST", "/reset", {**settings, "qps": quota, "window": window})
+            self._control("POST", "/reset", {**settings, "qps": quota, "window": window, "outage": outage})
             for worker in workers:
                 assert worker.stdin is not None
                 worker.stdin.write("go\n")

@@ -11,6 +11,7 @@ _LIBRARIES = (
     "llama-index-embeddings-alibabacloud-aisearch",
     "alibabacloud-searchplat20240529",
     "alibabacloud-tea",
+    "baseten-performance-client",
     "llama-index-core",
     "langchain-core",
     "requests",

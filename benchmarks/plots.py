@@ -9,7 +9,8 @@ mpl.use("agg")
 
 import matplotlib.pyplot as plt
 
-from benchmarks.goals import Results, Row, find
+from benchmarks.goals import Results, find
+from benchmarks.table import Row
 
 _INK, _MUTED, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
 _LINES = {  # side: label, colour, dashes, marker

@@ -15,7 +15,7 @@ from functools import partial
 
 from benchmarks.job import Job, Outcome
 from benchmarks.lab import Lab
-from benchmarks.suites import QPS, WAVE, Plan, Row, Table, quota_figures
+from benchmarks.table import QPS, WAVE, Plan, Row, Table, quota_figures
 from benchmarks.windows import WINDOWS
 
 STRETCH = 2.0

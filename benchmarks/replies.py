@@ -5,6 +5,7 @@ Numbers look like the vendor's: float32 values, printed as Java prints doubles. 
 
 import random
 import struct
+from collections.abc import Callable
 from decimal import Decimal
 
 MAX_TEXTS = 32
@@ -38,16 +39,37 @@ def error_reply(status: str, code: str, message: str) -> bytes:
 
 
 THROTTLED = error_reply("429 Too Many Requests", "Throttling.RateQuota", "Requests throttling triggered.")
+UNAVAILABLE = error_reply("503 Service Unavailable", "ServiceUnavailable", "The service is temporarily unavailable.")
 
 
 NUMBER = b"00000000"
 """Where a reply has its number."""
 
 
-class Replies:
-    """Every reply that can be asked for: one for each count of texts."""
+def _vendor_form(vectors: list[str]) -> str:
+    items = ",".join(f'{{"index":{index},"embedding":{vector}}}' for index, vector in enumerate(vectors))
+    head = f'"request_id":"bench-{NUMBER.decode()}","latency":12,"usage":{{"token_count":{100 * len(vectors)}}}'
+    return f'{{{head},"result":{{"embeddings":[{items}]}}}}'
 
-    def __init__(self, dimension: int) -> None:
+
+def _openai_form(vectors: list[str]) -> str:
+    items = ",".join(
+        f'{{"object":"embedding","index":{index},"embedding":{vector}}}' for index, vector in enumerate(vectors)
+    )
+    tokens = 100 * len(vectors)
+    usage = f'{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}'
+    return f'{{"object":"list","model":"bench-{NUMBER.decode()}","data":[{items}],"usage":{usage}}}'
+
+
+FORMS: dict[str, Callable[[list[str]], str]] = {"vendor": _vendor_form, "openai": _openai_form}
+"""How a reply says the same vectors: as the service does, or as OpenAI does."""
+
+
+class Replies:
+    """Every reply that can be asked for in one form: one for each count of texts."""
+
+    def __init__(self, dimension: int, form: str = "vendor") -> None:
+        self._form = FORMS[form]
         rows = [[java_double(number) for number in make_row(position, dimension)] for position in range(MAX_TEXTS)]
         self._tails = [",".join(["", *row[1:]]) for row in rows]  # all but the first number
         self._firsts = [row[0] for row in rows]
@@ -65,7 +87,5 @@ class Replies:
         return self._render([java_double(float(text.split(None, 1)[0])) for text in texts])
 
     def _render(self, firsts: list[str]) -> bytes:
-        items = [f'{{"index":{index},"embedding":[{first}{self._tails[index]}]}}' for index, first in enumerate(firsts)]
-        head = f'{{"request_id":"bench-{NUMBER.decode()}","latency":12,"usage":{{"token_count":{100 * len(firsts)}}},'
-        body = f'{head}"result":{{"embeddings":[{",".join(items)}]}}}}'
+        body = self._form([f"[{first}{self._tails[index]}]" for index, first in enumerate(firsts)])
         return http_reply("200 OK", body.encode())

@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from benchmarks.goals import Results, Row, best_async_peer, find, goals
+from benchmarks.goals import Results, best_async_peer, find, goals
+from benchmarks.suites import BASETEN
+from benchmarks.table import Row
 
 
 def _ratio(ratio: float) -> str:
@@ -14,25 +16,39 @@ def _ratio(ratio: float) -> str:
 _FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "side": ("side", str),
     "statement": ("statement", str),
+    "trouble": ("trouble", str),
     "latency_ms": ("latency, ms", "{:g}".format),
     "window": ("window", str),
     "texts": ("texts", "{:,}".format),
     "wall": ("wall, s", "{:.2f}".format),
     "to_peer_sync": ("peer sync takes", _ratio),
     "to_peer_async": ("peer async takes", _ratio),
+    "to_baseten": ("baseten takes", _ratio),
     "to_raw": ("of raw sockets", _ratio),
     "to_decoded": ("of raw, decoded", _ratio),
     "texts_per_second": ("texts/s", "{:,.0f}".format),
     "cpu_ms_per_request": ("CPU, ms per 32 texts", "{:.2f}".format),
     "memory_mb": ("peak over result, MB", "{:.0f}".format),
     "result_mb": ("result, MB", "{:.0f}".format),
+    "sent": ("requests", "{:.0f}".format),
     "share": ("share of the quota", "{:.1%}".format),
+    "filled": ("(N/qps + latency) / wall", "{:.1%}".format),
     "pace": ("admitted a second", "{:.1f}".format),
     "admitted": ("admitted", "{:.0f}".format),
     "rejected": ("rejected", "{:.0f}".format),
     "rejected_share": ("of all requests", "{:.1%}".format),
     "spread": ("one process over another", "{:.1%}".format),
     "worst": ("share in the worst two seconds", "{:.1%}".format),
+    "alone_median_ms": ("alone: median, ms", "{:.1f}".format),
+    "alone_p99_ms": ("99th, ms", "{:.1f}".format),
+    "beside_median_ms": ("beside a job: median, ms", "{:.1f}".format),
+    "beside_p99_ms": ("99th, ms", "{:.1f}".format),
+    "median_longer_ms": ("longer: median, ms", "{:.1f}".format),
+    "p99_longer_ms": ("99th, ms", "{:.1f}".format),
+    "documents": ("documents' share of turns", "{:.1%}".format),
+    "meanwhile": ("requests meanwhile", "{:.0f}".format),
+    "full_after": ("full rate after, s", "{:.2f}".format),
+    "peak": ("most in a second after it", "{:.0f}".format),
     "median_ms": ("median, ms", "{:.2f}".format),
     "added_ms": ("over the latency, ms", "{:.2f}".format),
     "milliseconds": ("ms", "{:.1f}".format),
@@ -44,10 +60,15 @@ _TITLES = {
     "throughput": "Throughput, no quota",
     "scaling": "How it scales, 30 ms",
     "quota": "Under 50 QPS, 100 ms",
+    "slow": "Defaults under 50 QPS, 200 requests, services of all speeds",
     "shared": "Two processes that share 50 QPS",
     "redis": "Four processes that share 50 QPS in Redis",
     "queries": "One query after another",
     "threads": "Eight threads of queries on one client, under 50 QPS",
+    "beside": "A hundred queries, alone and beside a job that fills 50 QPS",
+    "flood": "A job under a flood of queries, 50 QPS",
+    "sharing": "Many queries at once, 50 QPS, 100 ms",
+    "outage": "Trouble in mid-job, 50 QPS",
     "memory": "Memory, no latency",
     "imports": "First import",
 }
@@ -85,6 +106,7 @@ def _with_ratios(row: Row, rows: list[Row]) -> Row:
     others = {
         "to_peer_sync": find(rows, "wall", side="peer sync", latency_ms=latency) / wall,
         "to_peer_async": best_async_peer(rows, latency) / wall,
+        "to_baseten": find(rows, "wall", side=BASETEN.get(row["side"]), latency_ms=latency) / wall,
         "to_raw": wall / find(rows, "wall", side="raw sockets", latency_ms=latency),
         "to_decoded": wall / find(rows, "wall", side="raw sockets, decoded", latency_ms=latency),
     }

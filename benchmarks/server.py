@@ -1,7 +1,8 @@
 """A server that is never the bottleneck: raw sockets on an event loop, replies rendered beforehand, no HTTP library.
 
 It knows just enough HTTP for the clients under test: keep-alive and Content-Length. `POST /reset` sets latency and
-quota and forgets the counts; `GET /stats` reports them. Every other POST is an embedding request.
+quota and forgets the counts; `GET /stats` reports them. Every other POST is an embedding request: in OpenAI's form if
+its path ends in `/v1/embeddings`, else in the vendor's.
 """
 
 import argparse
@@ -15,10 +16,11 @@ from typing import Any
 
 import orjson
 
-from benchmarks.replies import THROTTLED, Replies, error_reply, http_reply
+from benchmarks.replies import FORMS, THROTTLED, UNAVAILABLE, Replies, error_reply, http_reply
 from benchmarks.windows import WINDOWS, Window
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_OPENAI = re.compile(rb"POST \S*/v1/embeddings ")
 _CHUNK = 1 << 18
 
 
@@ -28,6 +30,9 @@ class Counts:
 
     admitted_at: list[float] = field(default_factory=list)
     rejected_at: list[float] = field(default_factory=list)
+    down_at: list[float] = field(default_factory=list)
+    queries_at: list[float] = field(default_factory=list)
+    start: float | None = None
     texts: int = 0
     connections: int = 0
     open_requests: int = 0
@@ -35,7 +40,7 @@ class Counts:
 
     def as_dict(self) -> dict[str, Any]:
         """The counts as JSON takes them; arrival times count from the first arrival."""
-        start = min(self.admitted_at[:1] + self.rejected_at[:1], default=0.0)
+        start = self.start or 0.0
         return {
             "admitted": len(self.admitted_at),
             "rejected": len(self.rejected_at),
@@ -44,7 +49,29 @@ class Counts:
             "most_open": self.most_open,
             "admitted_at": [round(at - start, 4) for at in self.admitted_at],
             "rejected_at": [round(at - start, 4) for at in self.rejected_at],
+            "down_at": [round(at - start, 4) for at in self.down_at],
+            "queries_at": [round(at - start, 4) for at in self.queries_at],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """All that arrives between two moments is refused at once. Seconds from the first arrival after the reset.
+
+    Attributes:
+        after: When it begins.
+        seconds: How long it lasts.
+        status: 503, the service is away; or 429, a storm of them.
+    """
+
+    after: float
+    seconds: float
+    status: int = 503
+
+    @property
+    def reply(self) -> bytes:
+        """What is answered meanwhile."""
+        return THROTTLED if self.status == 429 else UNAVAILABLE
 
 
 class Service:
@@ -52,19 +79,22 @@ class Service:
 
     def __init__(self, dimension: int) -> None:
         self.loop = asyncio.get_running_loop()
-        self.replies = Replies(dimension)
+        self.replies = {form: Replies(dimension, form) for form in FORMS}
         self.counts = Counts()
         self.latency = 0.0
         self.marked = False
         self.window: Window | None = None
+        self.outage: Outage | None = None
 
     def reset(self, settings: dict[str, Any]) -> None:
-        """Forget the counts and take new settings: `latency_ms`, `qps` (or none), `window`, `marked`."""
+        """Forget the counts and take new settings: `latency_ms`, `qps` (or none), `window`, `marked`, `outage`."""
         self.counts = Counts()
         self.latency = settings.get("latency_ms", 0) / 1000
         self.marked = bool(settings.get("marked", False))
         qps = settings.get("qps")
         self.window = WINDOWS[settings.get("window", "fixed")](qps) if qps else None
+        outage = settings.get("outage")
+        self.outage = Outage(**outage) if outage else None
 
     def answer(self, connection: "Connection", head: bytes, body: bytes) -> None:
         """Answer one request, at once or after the latency."""
@@ -74,22 +104,32 @@ class Service:
             self.reset(orjson.loads(body))
             connection.send(http_reply("200 OK", b"{}"))
         else:
-            self._embed(connection, body)
+            self._embed(connection, "openai" if _OPENAI.match(head) else "vendor", body)
 
-    def _embed(self, connection: "Connection", body: bytes) -> None:
+    def _embed(self, connection: "Connection", form: str, body: bytes) -> None:
         now = self.loop.time()
         counts = self.counts
+        if counts.start is None:
+            counts.start = now
+        if self.outage is not None and 0 <= now - counts.start - self.outage.after < self.outage.seconds:
+            counts.down_at.append(now)
+            connection.send(self.outage.reply)
+            return
         if self.window is not None and not self.window.admit(now):
             counts.rejected_at.append(now)
             connection.send(THROTTLED)
             return
-        texts = orjson.loads(body)["input"]
+        request = orjson.loads(body)
+        texts = request["input"]
         texts = [texts] if isinstance(texts, str) else texts
         counts.admitted_at.append(now)
+        if request.get("input_type") == "query":
+            counts.queries_at.append(now)
         counts.texts += len(texts)
         counts.open_requests += 1
         counts.most_open = max(counts.most_open, counts.open_requests)
-        reply = self.replies.marked(texts) if self.marked else self.replies.plain(len(texts))
+        replies = self.replies[form]
+        reply = replies.marked(texts) if self.marked else replies.plain(len(texts))
         if self.latency:
             self.loop.call_later(self.latency, self._finish, connection, reply, counts)
         else:

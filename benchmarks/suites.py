@@ -3,76 +3,28 @@
 Sides take turns within each round, so that a slow minute of the machine falls on all of them alike.
 """
 
-import statistics
-import sys
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import orjson
-
-from benchmarks.job import BATCH, Job, Outcome
-from benchmarks.lab import Lab, WorkerFailed, run_script
+from benchmarks.job import BATCH, Outcome
+from benchmarks.lab import Lab, run_script
+from benchmarks.redis_suite import redis
+from benchmarks.suites_turns import beside, flood, outage, sharing, slow
+from benchmarks.table import QPS, WAVE, Plan, Row, Table, quota_figures
 from benchmarks.windows import WINDOWS
-
-Row = dict[str, Any]
-
-QPS = 50
-WAVE = QPS * BATCH * 2
-"""Texts of two seconds at the quota."""
 
 DEFAULT_PEER = "peer sync, its default batch of 10"
 PEERS = ("peer sync", "peer async, 32 at once", "peer async, all at once")
+BASETEN = {
+    "embed": "baseten",
+    "aembed": "baseten async",
+    "embed_array": "baseten array",
+    "aembed_array": "baseten array async",
+}
+"""The way of the client in Rust that gives the same kind of result as each of ours."""
 CORE = ("embed", "aembed", "embed_array", "aembed_array")
 ADAPTERS = ("LangChain sync", "LangChain async", "LlamaIndex sync", "LlamaIndex async")
 WIRE = ("raw sockets", "raw sockets, decoded")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is measured. `sides` narrows the throughput suite to these."""
-
-    rounds: int = 3
-    quick: bool = False
-    texts: int = 3200
-    latencies: tuple[float, ...] = (0, 30, 100)
-    sides: tuple[str, ...] = ()
-
-
-class Table:
-    """Takes measurements under what is varied, and reduces each group to medians."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._groups: dict[str, list[Row]] = defaultdict(list)
-
-    def measure(self, varied: Row, reduce: Callable[[list[Outcome]], Row], *jobs: Job, **settings: Any) -> None:
-        """Measure once and keep the figures. A side that fails is told, and the others go on."""
-        try:
-            self.add(varied, reduce(self._lab.measure(*jobs, **settings)))
-        except WorkerFailed as error:
-            _say(varied, f"FAILED: {error}")
-            self._lab.failures.append(str(varied))
-
-    def add(self, varied: Row, figures: Row) -> None:
-        """Keep the figures of one measurement; show that something is going on."""
-        self._groups[orjson.dumps(varied).decode()].append(figures)
-        _say(varied, ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
-
-    def rows(self) -> list[Row]:
-        """One row for each group: the medians, how many rounds, and the wall times they are the medians of."""
-        rows = []
-        for varied, group in self._groups.items():
-            medians = {name: statistics.median(figures[name] for figures in group) for name in group[0]}
-            walls = [round(figures["wall"], 4) for figures in group if "wall" in figures]
-            rows.append(orjson.loads(varied) | {"rounds": len(group)} | medians | {"walls": walls})
-        return rows
-
-
-def _say(varied: Row, what: str) -> None:
-    print(f"  {' | '.join(str(value) for value in varied.values())}: {what}", file=sys.stderr, flush=True)
 
 
 def _figures(outcomes: list[Outcome], texts: int) -> Row:
@@ -87,25 +39,6 @@ def _figures(outcomes: list[Outcome], texts: int) -> Row:
     }
 
 
-def quota_figures(outcomes: list[Outcome], texts: int, per_request: int = BATCH) -> Row:
-    """Share of the quota: requests' worth of texts over what the quota allows in the time of the call.
-
-    That time includes the last reply's latency. The pace is what the server saw, from the first request to the last.
-    """
-    begin = min(outcome.start for outcome in outcomes)
-    wall = max(outcome.start + outcome.wall for outcome in outcomes) - begin
-    server = outcomes[0].server
-    admitted, rejected = server["admitted"], server["rejected"]
-    return {
-        "wall": wall,
-        "share": texts / per_request / wall / QPS,
-        "pace": (admitted - 1) / (server["admitted_at"][-1] - server["admitted_at"][0]),
-        "admitted": admitted,
-        "rejected": rejected,
-        "rejected_share": rejected / (admitted + rejected),
-    }
-
-
 def _query_figures(outcomes: list[Outcome]) -> Row:
     median = outcomes[0].notes["median_ms"]
     return {"median_ms": median, "added_ms": median - 30}
@@ -113,7 +46,7 @@ def _query_figures(outcomes: list[Outcome]) -> Row:
 
 def throughput(lab: Lab, plan: Plan) -> list[Row]:
     """Every side at every latency, without a quota. Each side is checked first: every vector is its text's own."""
-    sides = plan.sides or (*WIRE, *PEERS, *CORE, *ADAPTERS)
+    sides = plan.sides or (*WIRE, *PEERS, *BASETEN.values(), *CORE, *ADAPTERS)
     table = Table(lab)
     for side in sides:
         lab.check(lab.job(side, 640, marked=True))
@@ -219,6 +152,20 @@ def imports(lab: Lab, plan: Plan) -> list[Row]:
     return [row | {"loaded": sorted(loaded)} for row in table.rows()]
 
 
-SUITES: dict[str, Callable[[Lab, Plan], list[Row]]] = {
-    suite.__name__: suite for suite in (throughput, scaling, quota, shared, queries, threads, memory, imports)
-}
+_ALL = (
+    throughput,
+    scaling,
+    quota,
+    slow,
+    shared,
+    redis,
+    queries,
+    threads,
+    beside,
+    flood,
+    sharing,
+    outage,
+    memory,
+    imports,
+)
+SUITES: dict[str, Callable[[Lab, Plan], list[Row]]] = {suite.__name__: suite for suite in _ALL}

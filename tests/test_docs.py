@@ -290,7 +290,7 @@ def test_the_shell_examples_print_what_they_show(page: Path) -> None:
 
 def starting_lines(arguments: list[str]) -> str:
     """Return what `opensearch-embed emulator` prints before it waits."""
-    from opensearch_embed.cli import _emulator_lines
+    from opensearch_embed.cli.commands import _emulator_lines
 
     command = get_command(app).commands["emulator"]  # type: ignore[attr-defined]
     given = command.make_context("emulator", arguments).params

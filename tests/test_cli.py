@@ -21,7 +21,7 @@ OPTIONS = {
     "models": (),
     "check": (
         *("--endpoint", "--model", "--workspace", "--dimension", "--api-key", "--timeout"),
-        *("--proxy", "--ca-bundle", "--allow-http"),
+        *("--proxy", "--ca-bundle", "--allow-http", "--probe"),
     ),
     "demo": (),
     "embed": (

@@ -20,8 +20,6 @@ _HOMES = {
     "embed_file": "embed",
     "Estimate": "estimate",
     "estimate_file": "estimate",
-    "Finding": "probe",
-    "probe": "probe",
     "Progress": "report",
     "Report": "report",
     "Hit": "search",

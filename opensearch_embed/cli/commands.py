@@ -155,6 +155,9 @@ def check(
     allow_http: Annotated[
         bool, typer.Option("--allow-http", help="Allow plain http to another machine: the key travels in clear.")
     ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Find out what is not documented, with a few small requests more.")
+    ] = False,
 ) -> None:
     """Send one request with your settings, and say how it went.
 
@@ -194,6 +197,24 @@ def check(
     ):
         typer.echo(f"{name:9}  {value}")
     typer.echo("It works.")
+    if probe:
+        from opensearch_embed.cli.probing import print_findings
+
+        try:
+            with EmbeddingClient(
+                model,
+                endpoint=endpoint,
+                api_key=api_key,
+                workspace=workspace,
+                dimension=dimension,
+                timeout=timeout,
+                allow_http=allow_http,
+                ca_bundle=ca_bundle,
+                proxy=proxy,
+            ) as client:
+                print_findings(client)
+        except OpenSearchEmbedError as error:
+            _fail("check", f"{type(error).__name__}: {_as_options(str(error))}")
 
 
 @app.command()

@@ -21,7 +21,7 @@ from opensearch_embed.errors import ConfigurationError, InputError
 
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".npy": "npy"}
 
-GROUP_BYTES = 32 << 20
+GROUP_BYTES = 16 << 20
 """Of vectors, written at once: a row group of Parquet."""
 
 Reader = ParquetInput | CsvInput | JsonInput | TextInput

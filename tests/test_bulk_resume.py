@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -330,3 +331,12 @@ def test_what_came_on_stdin_goes_on(server: RawServer, tmp_path: Path, monkeypat
         run_with(lines + "one more\n")
     assert run_with(lines).embedded == ROWS
     assert np.load(tmp_path / "out.npy").shape == (ROWS, DIMENSION)
+
+
+def test_the_benchmark_with_kills(tmp_path: Path) -> None:
+    """A small version of the million rows: through the command line, killed, the same bytes; the script checks it."""
+    command = [sys.executable, "-m", "benchmarks.files", "--rows", "2000", "--kills", "2", "--dimension", "64"]
+    options = ["--qps", "0", "--latency-ms", "0", "--folder", str(tmp_path)]
+    done = subprocess.run([*command, *options], cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^\| (\w+) +\| 2,000 ", done.stdout, re.MULTILINE) == ["undisturbed", "killed"]

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import io
+import json
 import os
 import re
 import shlex
@@ -219,10 +220,13 @@ def test_the_changelog_has_this_version() -> None:
 
 @pytest.fixture
 def reader(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What a reader has: the two variables set, and a directory to write into."""
+    """What a reader has: the two variables set, and a directory to write into, with a small corpus."""
     monkeypatch.setenv("OPENSEARCH_ENDPOINT", emulator.url)
     monkeypatch.setenv("OPENSEARCH_API_KEY", emulator.api_key)
     monkeypatch.chdir(tmp_path)
+    texts = ("Sourdough rises by wild yeast.", "Venice stands on wooden piles.", "青蒿素可以治疗疟疾。")
+    lines = (json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "corpus.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 @pytest.fixture

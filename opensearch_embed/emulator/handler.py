@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 
 from opensearch_embed.emulator.faults import BreakKind, Faults, break_connection
 from opensearch_embed.emulator.journal import Journal, Record
+from opensearch_embed.emulator.nature import Nature
 from opensearch_embed.emulator.quota import Quota
 from opensearch_embed.emulator.service import (
     Job,
@@ -54,6 +55,7 @@ class Handler:
     journal: Journal
     latency_seconds: float
     arrange: Callable[[list[int]], object]
+    nature: Nature
     workspace: str | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -104,10 +106,10 @@ class Handler:
 
     async def _answer(self, request: web.BaseRequest, record: Record, size: int, fault: BreakKind | None) -> Reply:
         try:
-            job = self._check(request, record, size)
+            job = self.nature.take(self._check(request, record, size))
         except Refused as refused:
             return refused.reply
-        vectors = await self._embed(job)
+        vectors = self.nature.scale(await self._embed(job))
         order = list(range(len(job.texts)))
         self.arrange(order)
         if fault == "short":

@@ -11,10 +11,12 @@ from typing import Self
 from opensearch_embed.emulator.faults import BreakKind, Faults, check_break, make_failure
 from opensearch_embed.emulator.handler import Handler
 from opensearch_embed.emulator.journal import Journal, Record, Usage
+from opensearch_embed.emulator.nature import LongTexts, Nature
 from opensearch_embed.emulator.quota import Window, make_quota
+from opensearch_embed.emulator.service import Job
 from opensearch_embed.emulator.thread import ServerThread
 from opensearch_embed.emulator.vectors import VectorKind, Vectors
-from opensearch_embed.models import DEFAULT_MODEL, MODELS, InputType
+from opensearch_embed.models import DEFAULT_MODEL, MAX_TEXTS_PER_REQUEST, MODELS, InputType
 
 NOTICE = "This is an emulator of the OpenSearch text-embedding API. Its vectors are not the service's."
 """What whoever starts an emulator should be told first."""
@@ -40,6 +42,10 @@ class Emulator:
         tls: Serve https with this context.
         models: Further service ids and their dimensions, besides the catalogue's. Each must be over 512.
         workspace: The one workspace that the key is valid for; `None` means any.
+        long_texts: What becomes of a text that is longer than its model reads, which is not documented: "read" as a
+            whole, "truncate", or "refuse".
+        unit_length: Whether vectors have unit length, which is not documented either.
+        max_texts: Texts in one request, at most: 32, or fewer.
         keep_requests: How many requests `requests` remembers, the newest.
 
     Attributes:
@@ -62,6 +68,9 @@ class Emulator:
         tls: ssl.SSLContext | None = None,
         models: Mapping[str, int] | None = None,
         workspace: str | None = None,
+        long_texts: LongTexts = "read",
+        unit_length: bool = True,
+        max_texts: int = MAX_TEXTS_PER_REQUEST,
         keep_requests: int = 10_000,
     ) -> None:
         if not api_key:
@@ -71,6 +80,7 @@ class Emulator:
         self._journal = Journal(keep_requests)
         self._faults = Faults(fault_rate, faults, seed)
         self._vectors = Vectors(vectors, {**dimensions, **(models or {})})
+        self._nature = Nature(long_texts, unit_length, max_texts)
         self._handler = Handler(
             api_key=api_key,
             vectors=self._vectors,
@@ -80,6 +90,7 @@ class Emulator:
             latency_seconds=latency_ms / 1000,
             arrange=random.Random(seed).shuffle if shuffle else _as_it_is,
             workspace=workspace,
+            nature=self._nature,
         )
         self._tls = tls
         self._wanted_port = port
@@ -169,7 +180,8 @@ class Emulator:
         Raises:
             ValueError: The model or the input type is unknown.
         """
-        numbers: list[float] = self._vectors.embed([text], input_type, model)[0].tolist()
+        job = self._nature.take(Job([text], input_type, model))
+        numbers: list[float] = self._nature.scale(self._vectors.embed(job.texts, input_type, model))[0].tolist()
         return numbers
 
     # --- scripting ---

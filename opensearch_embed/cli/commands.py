@@ -1,4 +1,4 @@
-"""The command line: a local emulator, the model catalogue, a check of the settings, a demo.
+"""The program, and the commands besides those for files: an emulator, the catalogue, a check of the settings, a demo.
 
 What is here: options, their help, and the lines that are printed. What a command does is another module's concern:
 nothing here batches, retries or speaks HTTP. A module that takes long to import is imported by its command alone.
@@ -155,6 +155,9 @@ def check(
     allow_http: Annotated[
         bool, typer.Option("--allow-http", help="Allow plain http to another machine: the key travels in clear.")
     ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Find out what is not documented, with a few small requests more.")
+    ] = False,
 ) -> None:
     """Send one request with your settings, and say how it went.
 
@@ -194,6 +197,24 @@ def check(
     ):
         typer.echo(f"{name:9}  {value}")
     typer.echo("It works.")
+    if probe:
+        from opensearch_embed.cli.probing import print_findings
+
+        try:
+            with EmbeddingClient(
+                model,
+                endpoint=endpoint,
+                api_key=api_key,
+                workspace=workspace,
+                dimension=dimension,
+                timeout=timeout,
+                allow_http=allow_http,
+                ca_bundle=ca_bundle,
+                proxy=proxy,
+            ) as client:
+                print_findings(client)
+        except OpenSearchEmbedError as error:
+            _fail("check", f"{type(error).__name__}: {_as_options(str(error))}")
 
 
 @app.command()
@@ -217,7 +238,7 @@ def _calm_numpy() -> None:
 
 def _as_options(message: str) -> str:
     """Name options where the library's message names arguments: `ca_bundle=...` becomes `--ca-bundle`."""
-    names = "endpoint|api_key|workspace|model|dimension|timeout|allow_http|ca_bundle|proxy|vectors"
+    names = "endpoint|api_key|workspace|model|dimension|timeout|allow_http|ca_bundle|proxy|vectors|overflow|qps"
     return re.sub(rf'\b({names})=(?:\.\.\.|True|"(\w+)"|(\d\S*))?', _as_option, message)
 
 
@@ -226,9 +247,9 @@ def _as_option(found: re.Match[str]) -> str:
     return " ".join([f"--{name.replace('_', '-')}", *filter(None, values)])
 
 
-def _fail(command: str, problem: str, hint: str = "") -> NoReturn:
-    """Say what is wrong and what to do about it, and end with exit code 1."""
+def _fail(command: str, problem: str, hint: str = "", code: int = 1) -> NoReturn:
+    """Say what is wrong and what to do about it, and end with this exit code."""
     typer.echo(f"opensearch-embed {command}: {' '.join(problem.split())}", err=True)
     if hint:
         typer.echo(hint, err=True)
-    sys.exit(1)
+    sys.exit(code)

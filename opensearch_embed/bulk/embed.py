@@ -1,0 +1,257 @@
+"""From a file to a file: read, embedded, written, all three at once, and gone on with after whatever ended it.
+
+The texts are one stream, so that the quota is never idle; each answer is on disk as soon as it is there (`vectors`). A
+second reader goes over the input behind it, and writes the output from the first row to the last, aside. It is begun
+anew by each run, which costs no request, and so it is the same however often the work was broken off.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from opensearch_embed import __version__
+from opensearch_embed._call.job import attach
+from opensearch_embed._call.stream import Stream
+from opensearch_embed.bulk.decides import in_metadata, what_decides
+from opensearch_embed.bulk.inputs import STDIN, Inputs, Source, find_inputs
+from opensearch_embed.bulk.outputs import Reader, begin_output, check_output, read_inputs
+from opensearch_embed.bulk.parts import (
+    compare,
+    empty,
+    locked,
+    move,
+    parts_of,
+    read_manifest,
+    rejected_of,
+    remove,
+    write_manifest,
+)
+from opensearch_embed.bulk.rejected import Rejections
+from opensearch_embed.bulk.report import Progress, Report
+from opensearch_embed.bulk.reporting import Reporter
+from opensearch_embed.bulk.rows import RowCheck, numbered
+from opensearch_embed.bulk.standing import standing
+from opensearch_embed.bulk.vectors import EMBEDDED, OPEN, Arrivals, Vectors
+from opensearch_embed.bulk.writing import Writing
+from opensearch_embed.client import EmbeddingClient
+from opensearch_embed.errors import ConfigurationError, InputError, OpenSearchEmbedError
+from opensearch_embed.models import InputType
+
+VERSION = 1
+"""Of what is in OUTPUT.parts."""
+
+STDIN_NAME = "stdin"
+
+CHUNK_BYTES = 32 << 20
+"""Of texts, read ahead at once, at most: two chunks are under way."""
+
+
+def embed_file(
+    source: Source,
+    output: str | os.PathLike[str],
+    *,
+    client: EmbeddingClient | None = None,
+    column: str = "text",
+    input_type: InputType = "document",
+    output_column: str = "embedding",
+    format: str | None = None,
+    restart: bool = False,
+    progress: Callable[[Progress], object] | None = None,
+) -> Report:
+    """Embed a file into a file, in bounded memory, at the full rate of the client.
+
+    What ends it, even `kill -9`, costs the requests under way: called again with the same arguments, it goes on. The
+    output appears whole or not at all, and is byte for byte what an undisturbed run writes. Until then the work is in
+    `OUTPUT.parts`. Rows that cannot be embedded have no vector, and are told in `OUTPUT.rejected.jsonl`.
+
+    Args:
+        source: A path, a glob, or several of these: `.parquet`, `.jsonl`, `.csv`, `.tsv`, `.txt`, packed with gzip or
+            not. `-` is stdin, and needs `format`.
+        output: `.parquet` (the input's columns and one of `fixed_size_list<float>[dimension]`), `.jsonl`, or `.npy`
+            (float32 of shape (rows, dimension); rejected rows are NaN).
+        client: What embeds. The default is a client with the environment's settings. Whatever its `on_error`, a text
+            that the service refuses is a rejected row.
+        column: The column with the texts. A text file has one column, which gets this name.
+        input_type: `"document"` for texts to be found, `"query"` for texts that search.
+        output_column: The column for the vectors.
+        format: The input's format, where its name does not say it.
+        restart: Throw away what an earlier run has done, and begin anew.
+        progress: Called about twice a second, from another thread.
+
+    Returns:
+        What became of the rows, and what was spent.
+
+    Raises:
+        InputError: The input cannot be read, or has no such column.
+        ConfigurationError: An option makes no sense, the input or a setting has changed since the work was begun, or
+            another process is at work on this output.
+        OpenSearchEmbedError: What trying again could not mend. What is done is kept.
+        OSError: The disk is full, or another fault of the file system. What is done is kept.
+    """
+    start = time.monotonic()
+    client = EmbeddingClient() if client is None else client
+    place = Path(output)
+    parts = parts_of(place)
+    from_stdin = source == STDIN
+    inputs = None if from_stdin else find_inputs(source, format)
+    if inputs is not None and any(place.exists() and path.samefile(place) for path in inputs.paths):
+        raise ConfigurationError(f"The output {place} is the input.")
+    reader = None if inputs is None else read_inputs(inputs, column)
+    if reader is not None:
+        check_output(place, output_column, reader)
+    with locked(parts):
+        try:
+            if inputs is None or reader is None:
+                inputs = find_inputs(source, format, parts / STDIN_NAME)
+                reader = read_inputs(inputs, column)
+            run = Run(client, inputs, reader, place, column, output_column, input_type)
+            return run.work(restart, progress, start)
+        except (ConfigurationError, InputError):
+            if read_manifest(parts) is None:
+                remove(parts)
+            raise
+
+
+class Run:
+    """One run over one file, by the process that holds its parts."""
+
+    def __init__(
+        self,
+        client: EmbeddingClient,
+        inputs: Inputs,
+        reader: Reader,
+        output: Path,
+        column: str,
+        output_column: str,
+        input_type: InputType,
+    ) -> None:
+        self._client, self._inputs, self._reader, self._output = client, inputs, reader, output
+        self._output_column, self._input_type = output_column, input_type
+        self._form = check_output(output, output_column, reader)
+        self._parts = parts_of(output)
+        self._calls = client._tolerant_calls()
+        self._options = self._calls.engine.options
+        self._check = RowCheck(client, self._options)
+        self._decides = what_decides(client, self._options, column, output_column, input_type)
+
+    def work(self, restart: bool, progress: Callable[[Progress], object] | None, start: float) -> Report:
+        """Embed what is not embedded yet, and put the output in its place."""
+        manifest = {"version": VERSION, **self._decides, "inputs": self._inputs.fingerprint()}
+        found = None if restart else read_manifest(self._parts)
+        if found is not None:
+            compare(found, manifest, self._output)
+            if "done" in found:
+                if self._put_in_place(found["done"]):
+                    return self._report(found["done"], 0, 0, start)
+                found = None
+        if found is None:
+            there = None if restart else standing(self._output, self._form, self._inputs, self._reader, self._decides)
+            if there is not None:
+                remove(self._parts)
+                return self._report(there, 0, 0, start)
+            empty(self._parts, but=STDIN_NAME)
+            write_manifest(self._parts, manifest)
+        dimension = self._client.dimension
+        with (
+            closing(self._calls),
+            closing(Vectors(self._parts, dimension)) as vectors,
+            Rejections(self._parts, vectors) as rejections,
+        ):
+            out = begin_output(
+                self._form,
+                self._parts,
+                self._reader,
+                vectors,
+                column=self._output_column,
+                dimension=dimension,
+                metadata=in_metadata({**self._decides, "version": __version__}),
+            )
+            before = self._client.usage
+            reporter = Reporter(progress, vectors, self._client, self._reader.rows, start)
+            with Writing(out, self._reader, vectors) as writing, reporter:
+                rows = self._send(vectors, rejections, writing, reporter)
+                finished = writing.finish()
+            if self._inputs.fingerprint() != manifest["inputs"]:
+                raise ConfigurationError("The input has changed while it was read. Run with --restart (restart=True).")
+            done = {
+                "rows": rows,
+                "embedded": vectors.states.count(EMBEDDED),
+                "output": finished.name,
+                "rejected": rejections.finish(),
+            }
+        write_manifest(self._parts, {**manifest, "done": done})
+        self._put_in_place(done)
+        after = self._client.usage
+        return self._report(done, after.requests - before.requests, after.tokens - before.tokens, start)
+
+    def _send(self, vectors: Vectors, rejections: Rejections, writing: Writing, reporter: Reporter) -> int:
+        """Send all texts that are not done yet, and return how many rows there are."""
+        waiting: deque[int] = deque()
+        rows = 0
+
+        def texts() -> Iterator[str]:
+            nonlocal rows
+            for first, values in numbered(self._reader.values()):
+                writing.check()
+                vectors.recall(first, len(values))
+                reporter.recalled(first, len(values))
+                for row, value in enumerate(values, first):
+                    state = vectors.state(row)
+                    problem = None if state == EMBEDDED else self._check.problem(value, row)
+                    if problem is not None:
+                        rejections.add(row, problem)
+                    elif state == OPEN:
+                        waiting.append(row)
+                        yield value
+                rows = first + len(values)
+
+        def arrivals(count: int, dimension: int) -> Arrivals:
+            return Arrivals(vectors, [waiting.popleft() for _ in range(count)], dimension)
+
+        mean = self._reader.bytes // max(1, self._reader.rows) + 1
+        most = max(self._options.batch_size, CHUNK_BYTES // mean)
+        stream = Stream(self._calls, texts(), self._input_type, arrivals, progress=False, most=most)
+        try:
+            for _ in stream.run():
+                writing.check()
+        except (OpenSearchEmbedError, KeyboardInterrupt) as error:
+            attach(error, {}, [])
+            error.add_note(f"What is done is kept in {self._parts}: run the same again, and it goes on.")
+            raise
+        return rows
+
+    def _put_in_place(self, done: Mapping[str, Any]) -> bool:
+        """Put what is complete in its place, the rejected rows first; all of it, also where a kill came between.
+
+        Returns whether the output is there.
+        """
+        aside = self._parts / done["output"]
+        if not aside.exists() and not self._output.exists():  # somebody took it away
+            empty(self._parts, but=STDIN_NAME)
+            return False
+        if aside.exists():
+            if done["rejected"] is None:
+                rejected_of(self._output).unlink(missing_ok=True)
+            elif (rejected := self._parts / done["rejected"]).exists():
+                move(rejected, rejected_of(self._output))
+            move(aside, self._output)
+        remove(self._parts)
+        return True
+
+    def _report(self, done: Mapping[str, Any], requests: int, tokens: int, start: float) -> Report:
+        told = rejected_of(self._output)
+        rows, embedded = done["rows"], done["embedded"]
+        return Report(
+            rows,
+            embedded,
+            rows - embedded,
+            requests,
+            tokens,
+            time.monotonic() - start,
+            self._output,
+            told if rows > embedded else None,
+        )

@@ -1,0 +1,78 @@
+"""What embedding a file will cost, found by going through all of it but the sending."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from opensearch_embed._texts.batches import plan
+from opensearch_embed._texts.length import estimate_tokens
+from opensearch_embed.bulk.inputs import Source, find_inputs
+from opensearch_embed.bulk.outputs import read_inputs
+from opensearch_embed.bulk.rows import RowCheck, numbered
+from opensearch_embed.client import EmbeddingClient
+from opensearch_embed.models import InputType
+
+CHUNK_REQUESTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        rows: Rows of the input.
+        rejected: Rows whose text cannot be sent.
+        requests: Requests, if none has to be repeated.
+        tokens: Tokens, by our estimate or the client's own counter.
+        seconds: At the client's rate; `None` where it has none.
+    """
+
+    rows: int
+    rejected: int
+    requests: int
+    tokens: int
+    seconds: float | None
+
+
+def estimate_file(
+    source: Source,
+    *,
+    client: EmbeddingClient | None = None,
+    column: str = "text",
+    input_type: InputType = "document",
+    format: str | None = None,
+) -> Estimate:
+    """Say what `embed_file` will take for all rows of a file. Nothing is sent, and nothing is written.
+
+    Raises:
+        InputError: The input cannot be read, or has no such column.
+        ConfigurationError: An option makes no sense.
+    """
+    client = EmbeddingClient() if client is None else client
+    with tempfile.TemporaryDirectory() as folder:
+        reader = read_inputs(find_inputs(source, format, Path(folder, "stdin")), column)
+        calls = client._tolerant_calls()
+        options = calls.engine.options
+        check = RowCheck(client, options)
+        rejected = requests = tokens = 0
+
+        def texts() -> Iterator[str]:
+            nonlocal rejected
+            for first, values in numbered(reader.values()):
+                for row, value in enumerate(values, first):
+                    if check.problem(value, row) is None:
+                        yield value
+                    else:
+                        rejected += 1
+
+        count = options.length_function or estimate_tokens
+        source_texts = texts()
+        while chunk := list(islice(source_texts, options.batch_size * CHUNK_REQUESTS)):
+            _, composition = calls.compose(chunk, input_type)
+            for batch in plan(composition.items, composition.sizes, options.batch_size):
+                requests += 1
+                tokens += sum(map(count, batch.texts))
+    seconds = None if options.qps is None else requests / options.qps
+    return Estimate(reader.rows, rejected, requests, tokens, seconds)

@@ -1,0 +1,59 @@
+"""How far a run is, on a terminal as a bar, in a log as a line now and then."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from opensearch_embed.bulk import Progress
+
+LINE_SECONDS = 10.0
+
+Show = Callable[["Progress"], object]
+
+
+@contextmanager
+def progress_shown(quiet: bool) -> Iterator[Show | None]:
+    """Give what shows the progress on stderr; `None` if it is to be quiet."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(desc="Embedding", unit="text", dynamic_ncols=True) as bar:
+            yield lambda progress: _move(bar, progress)
+    else:
+        yield _Lines().show
+
+
+def _move(bar: Any, progress: "Progress") -> None:
+    bar.total, bar.initial, bar.n = progress.rows, progress.found, progress.done
+    bar.set_postfix_str(f"{progress.tokens:,} tokens, {progress.retries:,} retries")
+
+
+class _Lines:
+    """Prints a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + LINE_SECONDS
+
+    def show(self, progress: "Progress") -> None:
+        """Print a line, if it is time."""
+        if time.monotonic() < self._next:
+            return
+        self._next += LINE_SECONDS
+        typer.echo(line(progress), err=True)
+
+
+def line(progress: "Progress") -> str:
+    """Return what a log is told."""
+    rate = (progress.done - progress.found) / max(progress.seconds, 1e-9)
+    left = f"{(progress.rows - progress.done) / rate:,.0f} s left" if rate else "time left unknown"
+    return (
+        f"{progress.done:,} of {progress.rows:,} rows, {rate:,.0f} texts/s, {progress.tokens:,} tokens, "
+        f"{progress.retries:,} retries, {left}"
+    )

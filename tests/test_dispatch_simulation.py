@@ -9,6 +9,7 @@ from simulation import Caller, Service, Simulation
 
 from opensearch_embed._dispatch.dispatcher import Outcome
 from opensearch_embed._dispatch.lanes import Lane
+from opensearch_embed._dispatch.rate import Rate
 from opensearch_embed.emulator.quota import make_quota
 
 
@@ -110,6 +111,22 @@ def test_a_storm_of_refusals_ends_as_soon(window: str) -> None:
     times = [one.at for one in simulation.departures]
     assert sum(15.0 <= at < 17.0 for at in times) >= 95
     assert sum(6.0 <= at < 11.0 for at in times) <= 15
+
+
+@pytest.mark.parametrize("latency", [0.1, 1.0, 3.0])
+def test_late_answers_from_before_a_storm_do_not_lower_what_comes_after_it(latency: float) -> None:
+    """Refusals come at once, and between them the answers to what was sent before: the old rate is restored whole."""
+    rate, begun = Rate(50.0), 10.0
+    sent = [number / 49.25 for number in range(600)]
+    answers = sorted((at + (0.001 if at >= begun else latency), at) for at in sent)
+    for at, sent_at in answers:
+        if sent_at >= begun:
+            rate.refused(at)
+        else:
+            rate.granted(sent_at, at)
+    assert rate.current < 50.0
+    rate.restore()
+    assert rate.current == 50.0
 
 
 def test_failures_by_chance_are_no_outage() -> None:

@@ -55,6 +55,7 @@ class Rate:
         self._got_through: deque[float] = deque()
         self._clean = 0
         self._cut_at = -math.inf
+        self._granted_since_cut = True
         self._before = qps
         self._parts = 1
 
@@ -93,7 +94,10 @@ class Rate:
         self._got_through.append(now)
         self._forget(now)
         self._clean += 1
-        if self.current < self.qps and sent_at >= self._cut_at:
+        if sent_at < self._cut_at:  # sent at the rate before: it says nothing of this one
+            return
+        self._granted_since_cut = True
+        if self.current < self.qps:
             haste = 1 + self._clean / CLEAN_ANSWERS
             step = min(0.0004, 0.008 / self.current) * haste * self.qps
             self.current = min(self.qps, self.current + step)
@@ -101,7 +105,7 @@ class Rate:
     def refused(self, now: float) -> None:
         """Note that the service refused a request because of its rate: the rate falls."""
         clean, self._clean = self._clean, 0
-        if clean:
+        if self._granted_since_cut:
             self._before = self.current
         if self.current == self.qps and clean >= CLEAN_ANSWERS:
             self._margin = min(MOST_MARGIN_SECONDS, self._margin + 0.002)
@@ -110,10 +114,11 @@ class Rate:
         kept = max(self.current * CUT, GOT_THROUGH_SHARE * len(self._got_through), self.qps * LOWEST_SHARE)
         self.current = min(self.current, kept)
         self._cut_at = now
+        self._granted_since_cut = False
 
     def restore(self) -> None:
         """Go back to the rate before the last refusals in a row: they were no matter of the rate."""
-        if not self._clean:
+        if not self._granted_since_cut:
             self.current = self._before
 
     def _forget(self, now: float) -> None:

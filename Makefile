@@ -14,7 +14,7 @@ WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo test lint bench notebooks wheel-check peer fuzz soak mutation clean
+.PHONY: help demo test cluster lint bench notebooks wheel-check peer fuzz soak mutation clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -25,8 +25,11 @@ demo: $(VENV)/.installed  ## search a small corpus through LangChain and LlamaIn
 	@$(BIN)/opensearch-embed demo
 
 test: $(VENV)/.group-test  ## run the tests, with branch coverage
-	@$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term
+	@$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term --ignore=tests/cluster
 	@$(BIN)/coverage report --include=$(WHOLE) --fail-under=100 >$(VENV)/whole || { cat $(VENV)/whole; exit 1; }
+
+cluster: $(VENV)/.group-cluster  ## test Ray, and the recipes for Spark and Dask, on this machine
+	@$(BIN)/python -m pytest tests/cluster
 
 lint: $(VENV)/.group-lint  ## check style, types and the direction of imports
 	$(BIN)/ruff check

@@ -97,7 +97,7 @@ def embed_dataset(
 
 def settings_of_one(settings: dict[str, Any], workers: int) -> dict[str, Any]:
     """Return the settings of one worker: its part of the quota, unless the workers share a limiter."""
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+    if not (type(workers) is int and workers >= 1):
         raise ConfigurationError(f"workers must be a whole number from 1, not {workers!r}.")
     qps = settings.get("qps", 50.0)
     if isinstance(settings.get("limiter"), str) or not isinstance(qps, (int, float)):

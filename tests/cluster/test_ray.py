@@ -15,9 +15,9 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from interfaces import EMULATOR_KEY, settings_for
 from servers import DIMENSION, Connection, RawRequest, RawServer, honest, refuse, vector
 
-from interfaces import EMULATOR_KEY, settings_for
 from opensearch_embed import ConfigurationError, InputError
 from opensearch_embed.emulator import Emulator
 from opensearch_embed.ray import embed_dataset, totals
@@ -145,9 +145,7 @@ def picky() -> Iterator[RawServer]:
         yield running
 
 
-def test_rows_that_cannot_be_embedded_are_skipped(
-    corpus: Callable[..., Any], picky: RawServer, tmp_path: Path
-) -> None:
+def test_rows_that_cannot_be_embedded_are_skipped(corpus: Callable[..., Any], picky: RawServer, tmp_path: Path) -> None:
     """With `on_error="skip"`, they have null and a reason; all others have their vectors."""
     texts: list[Any] = [f"text {number}" for number in range(200)]
     texts[3], texts[50], texts[77], texts[199] = "poison", None, "", "more poison"

@@ -5,8 +5,8 @@ import statistics
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import Caller, Service, Simulation
 
+from benchmarks.simulator import Caller, Service, Simulation
 from opensearch_embed._dispatch.dispatcher import Outcome
 from opensearch_embed._dispatch.lanes import Lane
 from opensearch_embed.emulator.quota import make_quota

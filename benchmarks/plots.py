@@ -114,6 +114,10 @@ def draw_quota(rows: list[Row], path: Path) -> None:
     _save(figure, path)
 
 
+_MOST = {"Share of the quota, %": 100, "Refused, %": 3, "A query waits, turns (99 of 100)": 12}
+"""Where an axis ends: bars that go on have their figure at its end."""
+
+
 def draw_simulation(found: list[Finding], path: Path) -> None:
     """Share of the quota and share of refusals for each scenario, a bar for each quota; queries' waits in turns."""
     _style()
@@ -132,11 +136,12 @@ def draw_simulation(found: list[Finding], path: Path) -> None:
             mine = {finding.scenario: figure_of(finding) for finding in found if finding.qps == qps}
             places = [number + (place - (len(rates) - 1) / 2) * height for number in range(len(scenarios))]
             values = [mine[scenario] for scenario in scenarios]
-            bars = panel.barh(places, values, height * 0.9, color=colour, label=f"{qps:,.0f} QPS")
-            panel.bar_label(bars, [f"{value:.1f}" for value in values], fontsize=7, padding=2, color=_MUTED)
+            lengths = [min(value, _MOST[title]) for value in values]
+            bars = panel.barh(places, lengths, height * 0.9, color=colour, label=f"{qps:,.0f} QPS")
+            panel.bar_label(bars, [f"{value:,.1f}" for value in values], fontsize=7, padding=2, color=_MUTED)
         panel.set_yticks(range(len(scenarios)), scenarios)
         panel.grid(visible=False)
-        panel.set_xlim(0, 1.18 * max(map(figure_of, found)) or 1)
+        panel.set_xlim(0, 1.18 * min(max(map(figure_of, found)), _MOST[title]))
         panel.set_title(title, loc="left", fontsize=10)
     axes[0].invert_yaxis()
     handles, labels = axes[0].get_legend_handles_labels()

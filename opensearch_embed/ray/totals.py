@@ -13,6 +13,9 @@ from opensearch_embed.ray.extra import load_ray
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+LONGEST_WAIT_SECONDS = 5.0
+"""How long a worker waits for its news to arrive, should the actor's machine be gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -48,8 +51,8 @@ class Account:
         self._actor = actor
 
     def add(self, spent: Totals) -> None:
-        """Add to the totals. Waits for nothing; if the actor's machine is gone, so are the totals, and no more."""
-        self._actor.add.remote(spent)
+        """Add to the totals, so that whoever reads them after the job has all; without them, the job goes on."""
+        load_ray().wait([self._actor.add.remote(spent)], timeout=LONGEST_WAIT_SECONDS)
 
     def read(self) -> Totals:
         """Return the totals now."""
@@ -81,7 +84,6 @@ def totals(dataset: "Dataset") -> Totals:
 
 def start_totals(model: str) -> Account:
     """Start the actor that adds up."""
-    # Many readers and writers, one after another. It needs no CPU to speak of.
     return Account(load_ray().remote(num_cpus=0, max_restarts=-1)(_Adding).remote(model))
 
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.simulation                        prints the table
     python -m benchmarks.simulation --real                 the same of real runs, where this machine can do them
+    python -m benchmarks.simulation --late 20              a machine that is busy with other things
     python -m benchmarks.simulation --plot docs/scaling.png
 
 A request here costs no CPU: what one process can do at 5,000 a second is another question (docs/scaling.md).
@@ -104,9 +105,9 @@ def service(scenario: Scenario, qps: float) -> Service:
     return serve
 
 
-def simulate(scenario: Scenario, qps: float) -> Finding:
-    """Run a job that fills the quota, and queries beside it, from 0 to `END`."""
-    simulation = Simulation(qps, service(scenario, qps), latency=scenario.latency, jitter=scenario.jitter)
+def simulate(scenario: Scenario, qps: float, late: float) -> Finding:
+    """Run a job that fills the quota, and queries beside it, from 0 to `END`; who waits wakes up to `late` s late."""
+    simulation = Simulation(qps, service(scenario, qps), latency=scenario.latency, jitter=scenario.jitter, late=late)
     job = Caller(10**9)
     chance = random.Random(5)
     queries = [
@@ -155,12 +156,12 @@ def measure(scenario: Scenario, qps: float) -> Finding:
     )
 
 
-def findings(rates: list[float], real: bool) -> Iterator[Finding]:
+def findings(rates: list[float], real: bool, late: float) -> Iterator[Finding]:
     """Yield what comes of each scenario at each rate."""
     for qps in rates:
         for scenario in SCENARIOS:
             if not real:
-                yield simulate(scenario, qps)
+                yield simulate(scenario, qps, late)
             elif qps <= 500 and scenario.name in ("fixed window", "sliding window", "token bucket"):
                 yield measure(scenario, qps)
 
@@ -170,11 +171,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
     parser.add_argument("--qps", type=float, action="append", help="a quota; may be repeated: 50, 500 and 5,000")
     parser.add_argument("--real", action="store_true", help="real runs instead, up to 500")
+    parser.add_argument("--late", type=float, default=1.0, help="ms that who waits wakes late, at most: 1")
     parser.add_argument("--plot", type=Path, help="the picture's file")
     options = parser.parse_args()
     print(HEADING)
     found = []
-    for finding in findings(options.qps or [50.0, 500.0, 5000.0], options.real):
+    for finding in findings(options.qps or [50.0, 500.0, 5000.0], options.real, options.late / 1000):
         print(finding, flush=True)
         found.append(finding)
     if options.plot:

@@ -14,7 +14,7 @@ WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo test alive versions lint bench notebooks wheel-check peer fuzz soak mutation clean
+.PHONY: help demo test alive versions cluster lint bench notebooks wheel-check peer fuzz soak mutation clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -25,7 +25,7 @@ demo: $(VENV)/.installed  ## search a small corpus through LangChain and LlamaIn
 	@$(BIN)/opensearch-embed demo
 
 test: $(VENV)/.group-test  ## run the tests, with branch coverage; not the long ones of `alive`
-	@$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term --ignore=tests/alive
+	@$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term --ignore=tests/alive --ignore=tests/cluster
 	@$(BIN)/coverage report --include=$(WHOLE) --fail-under=100 >$(VENV)/whole || { cat $(VENV)/whole; exit 1; }
 
 alive: $(VENV)/.group-test  ## forks, dead threads, nested loops, Ctrl-C, outages, at length: some minutes
@@ -33,6 +33,9 @@ alive: $(VENV)/.group-test  ## forks, dead threads, nested loops, Ctrl-C, outage
 
 versions:  ## what must stay alive, on each other Python from 3.11 on that is to be had here
 	@bash .ci/versions.sh
+
+cluster: $(VENV)/.group-cluster  ## test Ray, and the recipes for Spark and Dask, on this machine
+	@$(BIN)/python -m pytest tests/cluster
 
 lint: $(VENV)/.group-lint  ## check style, types and the direction of imports
 	$(BIN)/ruff check

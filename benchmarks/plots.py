@@ -1,5 +1,6 @@
-"""Two pictures of the results. The only file here that needs matplotlib."""
+"""Three pictures of the results. The only file here that needs matplotlib."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.goals import Results, find
+from benchmarks.simulation import Finding
 from benchmarks.table import Row
 
 _INK, _MUTED, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
@@ -109,6 +111,42 @@ def draw_quota(rows: list[Row], path: Path) -> None:
         axes.set_title(f"{title}, 50 QPS", loc="left", fontsize=11)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(_BARS), frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    _save(figure, path)
+
+
+_MOST = {"Share of the quota, %": 100, "Refused, %": 3, "A query waits, turns (99 of 100)": 12}
+"""Where an axis ends: bars that go on have their figure at its end."""
+
+
+def draw_simulation(found: list[Finding], path: Path) -> None:
+    """Share of the quota and share of refusals for each scenario, a bar for each quota; queries' waits in turns."""
+    _style()
+    scenarios = list(dict.fromkeys(finding.scenario for finding in found))
+    rates = sorted({finding.qps for finding in found})
+    colours = ("#2a9d8f", "#264fa8", "#e07a3f")
+    panels: dict[str, Callable[[Finding], float]] = {
+        "Share of the quota, %": lambda finding: 100 * finding.share,
+        "Refused, %": lambda finding: 100 * finding.refused,
+        "A query waits, turns (99 of 100)": lambda finding: finding.worst * finding.qps,
+    }
+    figure, axes = plt.subplots(1, len(panels), figsize=(9.6, 3.6), sharey=True)
+    height = 0.8 / len(rates)
+    for panel, (title, figure_of) in zip(axes, panels.items(), strict=True):
+        for place, (qps, colour) in enumerate(zip(rates, colours, strict=False)):
+            mine = {finding.scenario: figure_of(finding) for finding in found if finding.qps == qps}
+            places = [number + (place - (len(rates) - 1) / 2) * height for number in range(len(scenarios))]
+            values = [mine[scenario] for scenario in scenarios]
+            lengths = [min(value, _MOST[title]) for value in values]
+            bars = panel.barh(places, lengths, height * 0.9, color=colour, label=f"{qps:,.0f} QPS")
+            panel.bar_label(bars, [f"{value:,.1f}" for value in values], fontsize=7, padding=2, color=_MUTED)
+        panel.set_yticks(range(len(scenarios)), scenarios)
+        panel.grid(visible=False)
+        panel.set_xlim(0, 1.18 * min(max(map(figure_of, found)), _MOST[title]))
+        panel.set_title(title, loc="left", fontsize=10)
+    axes[0].invert_yaxis()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(rates), frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
     _save(figure, path)
 

@@ -5,8 +5,8 @@ import statistics
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import Caller, Service, Simulation
 
+from benchmarks.simulator import Caller, Service, Simulation
 from opensearch_embed._dispatch.dispatcher import Outcome
 from opensearch_embed._dispatch.lanes import Lane
 from opensearch_embed._dispatch.rate import Rate
@@ -41,6 +41,16 @@ def test_the_rate_is_used_in_full_and_not_exceeded(window: str, latency: float, 
     assert job.done == count
     assert refused <= 0.005 * count
     assert (count / qps + latency) / job.done_at >= 0.97
+
+
+@pytest.mark.parametrize("qps", [1500, 4000])
+def test_thousands_a_second_are_used_though_timers_are_late(qps: int) -> None:
+    """A turn takes less time than a timer is late by: those that are due leave together."""
+    job = Caller(3 * qps)
+    simulation = Simulation(qps, counting(qps, "sliding"), jitter=0.004, late=0.001)
+    simulation.run(job)
+    assert all(one.outcome == "success" for one in simulation.departures)
+    assert (3 + 0.1) / job.done_at >= 0.97
 
 
 @pytest.mark.parametrize("window", WINDOWS)

@@ -37,7 +37,7 @@ PACKAGES = ("opensearch_embed", "langchain_opensearch_embed", "llama_index_opens
 
 # A mark, if any; a block; what it prints, if anything.
 FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<excuse>.+) -->\n)?(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^(?P=indent)```$"
+    r"^(?:<!-- not run: (?P<excuse>[^\n]+) -->\n)?(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^(?P=indent)```$"
     r"(?:\n\n(?P=indent)```text\n(?P<output>.*?)^(?P=indent)```$)?",
     re.MULTILINE | re.DOTALL,
 )

@@ -14,8 +14,13 @@ SHARE_OF_RATE = 0.985
 CATCH_UP_SECONDS = 0.1
 """What late turns lost may be made up for, so much of it; departures are half an interval apart meanwhile."""
 
-IDLE_CREDIT = 2
-"""Turns that a pause leaves. More would leave together, and a sliding window would see that burst again each second."""
+UNNOTICED_SECONDS = 0.0005
+"""Departures need not be kept further apart than that: no timer is as exact, so at thousands a second each wait would
+be late, and the rate lost."""
+
+IDLE_CREDIT, IDLE_CREDIT_SECONDS = 2, 0.002
+"""Turns that a pause leaves, and at thousands a second those of so long a time: a caller that takes one turn after
+another pauses between them. More would leave together, and a sliding window would see that burst again each second."""
 
 MARGIN_SECONDS, MOST_MARGIN_SECONDS = 0.008, 0.03
 """Added to the log's second, since requests do not all take the same time from here to the server."""
@@ -71,14 +76,15 @@ class Rate:
 
     def ready_at(self) -> float:
         """Return when the next request may leave."""
-        ready = max(self._next + self._shift, self._last + self.interval / 2)
+        apart = self.interval / 2
+        ready = max(self._next + self._shift, self._last + (apart if apart > UNNOTICED_SECONDS else 0.0))
         if len(self._log) == self._log.maxlen:
             ready = max(ready, self._log[0] + self._window + self._margin)
         return ready
 
     def begin(self, now: float) -> None:
         """Note that somebody waits again, after nobody did."""
-        self._next = max(self._next, now - IDLE_CREDIT * self.interval)
+        self._next = max(self._next, now - max(IDLE_CREDIT * self.interval, IDLE_CREDIT_SECONDS))
 
     def depart(self, now: float) -> None:
         """Note that a request leaves."""

@@ -107,8 +107,8 @@ class AsyncWork:
             vectors = await self._exchange(batch.texts, turn, signal)
             await self._calls.akeep(job, batch, vectors)
         except BaseException as error:
-            self._engine.turnstile.drop(turn)
             job.fail(error, batch)
+            self._engine.turnstile.drop(turn)
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -145,6 +145,7 @@ class AsyncWork:
             vectors = await self._exchange(request.texts, turn, self._signal)
         except OpenSearchEmbedError as error:
             sharing.settle(request, error=error)
+            engine.turnstile.drop(turn)
         except BaseException:
             engine.turnstile.drop(turn)
             raise

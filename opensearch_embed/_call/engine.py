@@ -129,7 +129,8 @@ class Engine:
                 problem = caught
                 error = Cancelled() if cancellation.cancelled else caught
             finally:
-                outage = self.turnstile.answer(turn, outcome_of(error))
+                # Its place is kept until the call knows of a failure, lest it send more in between.
+                outage = self.turnstile.answer(turn, outcome_of(error), keep=problem is not None)
             if request.halted():
                 raise problem
             until = monotonic() + self._before_retry(attempts, problem, outage)
@@ -160,7 +161,8 @@ class Engine:
             except OpenSearchEmbedError as caught:
                 problem = error = caught
             finally:
-                outage = self.turnstile.answer(turn, outcome_of(error))
+                # Its place is kept until the call knows of a failure, lest it send more in between.
+                outage = self.turnstile.answer(turn, outcome_of(error), keep=problem is not None)
             if request.halted():
                 raise problem
             until = monotonic() + self._before_retry(attempts, problem, outage)
@@ -177,6 +179,7 @@ class Engine:
         return wait
 
     def _line_up_again(self, turn: Turn, signal: Signal | AsyncSignal) -> None:
+        self.turnstile.drop(turn)
         if turn.lane is not Lane.QUERY:
             turn.lane = Lane.RETRY
         turn.host, turn.wake = signal.host, signal.set

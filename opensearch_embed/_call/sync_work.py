@@ -134,8 +134,8 @@ class SyncWork:
             vectors = self._exchange(batch.texts, turn, signal)
             self._calls.keep(job, batch, vectors)
         except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-            self._engine.turnstile.drop(turn)
             job.fail(error, batch)
+            self._engine.turnstile.drop(turn)
         finally:
             job.wakers.pop(id(signal), None)
             job.end(batch)
@@ -173,6 +173,7 @@ class SyncWork:
             vectors = self._exchange(request.texts, turn, self._signal)
         except OpenSearchEmbedError as error:
             sharing.settle(request, error=error)
+            engine.turnstile.drop(turn)
         except BaseException:
             engine.turnstile.drop(turn)
             raise

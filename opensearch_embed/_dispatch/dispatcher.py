@@ -112,9 +112,13 @@ class Dispatcher:
         self._asking_since = None
         self._permits += granted
 
-    def answer(self, turn: Turn, outcome: Outcome, now: float) -> bool:
-        """Note how a request ended. Tell whether it found an outage, which is no fault of its batch."""
-        turn.pool.under_way.discard(turn)
+    def answer(self, turn: Turn, outcome: Outcome, now: float, *, keep: bool = False) -> bool:
+        """Note how a request ended. Tell whether it found an outage, which is no fault of its batch.
+
+        Its place among those under way is free then; or kept, until it is dropped.
+        """
+        if not keep:
+            turn.pool.under_way.discard(turn)
         was_down = self.outage.since is not None
         if outcome == "unavailable":
             self.outage.unavailable(now, id(turn.owner), lone=turn.lone)

@@ -54,10 +54,10 @@ class Turnstile:
         """Note what the limiter said."""
         self._locked(lambda _: self._dispatcher.permit(granted))
 
-    def answer(self, turn: Turn, outcome: Outcome) -> bool:
+    def answer(self, turn: Turn, outcome: Outcome, *, keep: bool = False) -> bool:
         """Note how a request ended; tell whether it found an outage."""
         before = self._pace()
-        found: bool = self._locked(lambda now: self._dispatcher.answer(turn, outcome, now))
+        found: bool = self._locked(lambda now: self._dispatcher.answer(turn, outcome, now, keep=keep))
         self._tell(before)
         return found
 

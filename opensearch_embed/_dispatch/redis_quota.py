@@ -90,15 +90,15 @@ class RedisQuota:
         Raises:
             ConfigurationError: There is none; it says why.
         """
-        if self._client is None:
-            client = self.url.client()
-            self._reserve, self._client = client.register_script(RESERVE), client
         begun = monotonic()
         try:
+            reserve, client = self._connected()
             if not question.turns:
-                self._client.time()
+                client.time()
                 return Answer(seconds=monotonic() - begun)
-            first, processes = self._reserve(keys=self._keys, args=self._arguments(question))
+            first, processes = reserve(keys=self._keys, args=self._arguments(question))
+        except ConfigurationError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, jobs go on without
             raise self._explained(error) from error.with_traceback(None)
         ended = monotonic()
@@ -106,6 +106,12 @@ class RedisQuota:
             return Answer((), processes, ended - begun)
         at = (begun + ended) / 2 + float(first) / 1e6
         return Answer(tuple(at + i * self._interval for i in range(question.turns)), processes, ended - begun)
+
+    def _connected(self) -> tuple[Any, Any]:
+        if self._client is None:
+            client = self.url.client()
+            self._reserve, self._client = client.register_script(RESERVE), client
+        return self._reserve, self._client
 
     def close(self) -> None:
         """Close what is idle. It is opened again when it is needed."""

@@ -18,6 +18,9 @@ from opensearch_embed.errors import ConfigurationError
 CREDIT_SECONDS = 0.01
 """What a late question loses, up to so much, is made up for. Half a turn at least."""
 
+ON_ITS_WAY_SECONDS = 0.005
+"""How long an answer takes from Redis to here, at most as far as turns are concerned."""
+
 RESERVE = """
 local function exact(number)
     return string.format('%.17g', number)
@@ -104,7 +107,8 @@ class RedisQuota:
         ended = monotonic()
         if not first:
             return Answer((), processes, ended - begun)
-        at = (begun + ended) / 2 + float(first) / 1e6
+        # Its clock was read some time between; to be late by a little is better than to be early.
+        at = ended - min((ended - begun) / 2, ON_ITS_WAY_SECONDS) + float(first) / 1e6
         return Answer(tuple(at + i * self._interval for i in range(question.turns)), processes, ended - begun)
 
     def _connected(self) -> tuple[Any, Any]:

@@ -11,9 +11,9 @@ from opensearch_embed._dispatch.redis_quota import RedisQuota
 from opensearch_embed._dispatch.reservations import Answer, Question
 from opensearch_embed._redis_url import RedisUrl
 
-QPS = 2.0
+QPS = 0.2
 INTERVAL = 1 / (0.985 * QPS)
-"""Half a second: what a loaded machine adds is small beside it."""
+"""Five seconds: what a loaded machine adds is small beside it, and no test waits for them."""
 
 NEAR = pytest.approx
 
@@ -50,8 +50,8 @@ def test_turns_are_an_interval_apart_whoever_asks(join: Any) -> None:
     """The first at once, but for what a late question may make up for; each next one an interval later."""
     a, b = join(), join()
     waits = [wait(quota.ask(ONE)) for quota in (a, b, b, a)]
-    assert -INTERVAL / 2 - 0.1 < waits[0] <= 0
-    assert [later - waits[0] for later in waits] == NEAR([0, INTERVAL, 2 * INTERVAL, 3 * INTERVAL], abs=0.1)
+    assert -0.7 * INTERVAL < waits[0] <= 0
+    assert [later - waits[0] for later in waits] == NEAR([0, INTERVAL, 2 * INTERVAL, 3 * INTERVAL], abs=INTERVAL / 5)
 
 
 def test_other_quotas_are_apart(join: Any) -> None:
@@ -68,7 +68,7 @@ def test_several_turns_at_a_time(join: Any) -> None:
     quota = join()
     turns = quota.ask(Question(3)).turns
     assert [turn - turns[0] for turn in turns] == NEAR([0, INTERVAL, 2 * INTERVAL])
-    assert wait(quota.ask(ONE)) == NEAR(turns[0] + 3 * INTERVAL - time.monotonic(), abs=0.1)
+    assert wait(quota.ask(ONE)) == NEAR(turns[0] + 3 * INTERVAL - time.monotonic(), abs=INTERVAL / 5)
 
 
 def test_processes_are_counted_while_they_ask(join: Any, server: RedisServer) -> None:
@@ -78,7 +78,7 @@ def test_processes_are_counted_while_they_ask(join: Any, server: RedisServer) ->
     key = quotas[0]._keys[1]
     with server.client() as client:
         now = client.time()[0] * 10**6
-        client.zadd(key, {"gone": now - 60 * 10**6, "from the future": now + 60 * 10**6})
+        client.zadd(key, {"gone": now - 600 * 10**6, "from the future": now + 600 * 10**6})
         assert quotas[0].ask(ONE).processes == 3
 
 
@@ -91,14 +91,14 @@ def test_a_query_goes_ahead_of_other_processes(join: Any) -> None:
     assert wait(asking.ask(QUERY)) <= INTERVAL
     assert INTERVAL < wait(asking.ask(QUERY)) <= 2 * INTERVAL
     # What follows is put off: by the queries, and by a turn more, so that no second has one too many.
-    assert wait(documents[0].ask(ONE)) == NEAR(last + 4 * INTERVAL, abs=0.2)
+    assert wait(documents[0].ask(ONE)) == NEAR(last + 4 * INTERVAL, abs=INTERVAL / 5)
 
 
 def test_a_query_alone_takes_the_next_turn(join: Any) -> None:
     """With nobody to go ahead of, a query costs what a document costs."""
     quota = join()
     first = wait(quota.ask(QUERY))
-    assert wait(quota.ask(QUERY)) == NEAR(first + INTERVAL, abs=0.1)
+    assert wait(quota.ask(QUERY)) == NEAR(first + INTERVAL, abs=INTERVAL / 5)
 
 
 def test_a_turn_that_is_no_sooner_is_not_reserved(join: Any) -> None:
@@ -109,7 +109,7 @@ def test_a_turn_that_is_no_sooner_is_not_reserved(join: Any) -> None:
     quota = join()
     before = quota.ask(ONE).turns[0]
     assert quota.ask(Question(1, express=True, within=INTERVAL / 2)).turns == ()
-    assert quota.ask(ONE).turns[0] == NEAR(before + INTERVAL, abs=0.1)
+    assert quota.ask(ONE).turns[0] == NEAR(before + INTERVAL, abs=INTERVAL / 5)
 
 
 def test_nobody_waits_for_turns_that_cannot_be(join: Any, server: RedisServer) -> None:
@@ -128,7 +128,7 @@ def test_a_pause_leaves_no_burst(join: Any, server: RedisServer) -> None:
     with server.client() as client:
         client.hset(quota._keys[0], "next", 1)
     first = quota.ask(ONE).turns[0]
-    assert quota.ask(ONE).turns[0] == NEAR(first + INTERVAL, abs=0.1)
+    assert quota.ask(ONE).turns[0] == NEAR(first + INTERVAL, abs=INTERVAL / 5)
 
 
 def test_what_is_kept_ends(join: Any, server: RedisServer) -> None:
@@ -136,7 +136,7 @@ def test_what_is_kept_ends(join: Any, server: RedisServer) -> None:
     quota = join()
     quota.ask(Question(3, express=True))
     with server.client() as client:
-        assert all(0 < client.pttl(key) <= 120_000 for key in quota._keys)
+        assert all(0 < client.pttl(key) <= 180_000 for key in quota._keys)
 
 
 @pytest.mark.parametrize("qps", [1e-6, 0.5, 1e6])

@@ -18,6 +18,9 @@ from opensearch_embed.errors import ConfigurationError
 CREDIT_SECONDS = 0.01
 """What a late question loses, up to so much, is made up for. Half a turn at least."""
 
+ON_ITS_WAY_SECONDS = 0.005
+"""How long an answer takes from Redis to here, at most as far as turns are concerned."""
+
 RESERVE = """
 local function exact(number)
     return string.format('%.17g', number)
@@ -90,22 +93,29 @@ class RedisQuota:
         Raises:
             ConfigurationError: There is none; it says why.
         """
-        if self._client is None:
-            client = self.url.client()
-            self._reserve, self._client = client.register_script(RESERVE), client
         begun = monotonic()
         try:
+            reserve, client = self._connected()
             if not question.turns:
-                self._client.time()
+                client.time()
                 return Answer(seconds=monotonic() - begun)
-            first, processes = self._reserve(keys=self._keys, args=self._arguments(question))
+            first, processes = reserve(keys=self._keys, args=self._arguments(question))
+        except ConfigurationError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, jobs go on without
             raise self._explained(error) from error.with_traceback(None)
         ended = monotonic()
         if not first:
             return Answer((), processes, ended - begun)
-        at = (begun + ended) / 2 + float(first) / 1e6
+        # Its clock was read some time between; to be late by a little is better than to be early.
+        at = ended - min((ended - begun) / 2, ON_ITS_WAY_SECONDS) + float(first) / 1e6
         return Answer(tuple(at + i * self._interval for i in range(question.turns)), processes, ended - begun)
+
+    def _connected(self) -> tuple[Any, Any]:
+        if self._client is None:
+            client = self.url.client()
+            self._reserve, self._client = client.register_script(RESERVE), client
+        return self._reserve, self._client
 
     def close(self) -> None:
         """Close what is idle. It is opened again when it is needed."""

@@ -166,6 +166,7 @@ class SharedTurnstile(Turnstile):
             self._last_problem = str(error)
             self._shared(lambda now: reserved.failed(problem, now))
         else:
+            self._last_problem = ""
             self._shared(lambda now: reserved.told(question, answer, now))
 
     def _report(self, news: News, processes: int) -> None:
@@ -179,8 +180,8 @@ class SharedTurnstile(Turnstile):
         logger.log(
             level,
             "Redis at %s does not answer: until it does, this process goes on at %.3g requests a second, "
-            "as one of %d that share %g. %s",
-            *(place, self._qps / processes, processes, self._qps, self._last_problem),
+            "as one of %d that share %g.%s",
+            *(place, self._qps / processes, processes, self._qps, self._last_problem and f" {self._last_problem}"),
         )
 
 

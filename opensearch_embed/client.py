@@ -1,6 +1,7 @@
 """The client: how it is made, what it tells of itself, how it is copied and closed."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -135,10 +136,16 @@ class EmbeddingClient(EmbeddingMethods):
             made = self._made = Calls(Engine(self.settings, self._options, Meter(made.engine.meter.usage)))
         return made
 
-    def _tolerant_calls(self) -> Calls:
-        """Return what works off calls that a refused text does not stop. It counts into this client's usage."""
-        engine = Engine(self.settings, replace(self._options, on_error="skip"), self._calls.engine.meter)
-        return Calls(engine)
+    def _tolerant_calls(self, most: int | None = None) -> Calls:
+        """Return what works off calls that a refused text does not stop, with so many requests under way at most.
+
+        It counts into this client's usage.
+        """
+        under_way = min(most or sys.maxsize, self._options.max_concurrency or sys.maxsize)
+        bounded = replace(
+            self._options, on_error="skip", max_concurrency=None if under_way == sys.maxsize else under_way
+        )
+        return Calls(Engine(self.settings, bounded, self._calls.engine.meter))
 
     @property
     def model(self) -> ModelSpec:

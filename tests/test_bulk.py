@@ -346,3 +346,24 @@ def test_a_client_of_any_kind_goes_on(tmp_path: Path, server: RawServer) -> None
             if on_error == "raise":
                 with pytest.raises(InvalidRequest):
                     client.embed(["bad"])
+
+
+def test_long_texts_make_small_row_groups(tmp_path: Path, run: Run) -> None:
+    """Where rows are large, a row group has few of them, so that memory stays bounded."""
+    texts = [f"{i} {'long ' * 20_000}" for i in range(1000)]
+    source, output = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    pq.write_table(pa.table({"text": texts}), source)
+    run(source, output)
+    metadata = pq.read_metadata(output)
+    assert metadata.num_row_groups == 2
+    assert pq.read_table(output, columns=["text"])["text"].to_pylist() == texts
+
+
+def test_without_reads_and_writes_at_a_place(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no pread and pwrite, files are sought in instead, to the same end."""
+    source = write(tmp_path / "in.jsonl", [f"text {i}" for i in range(200)])
+    run(source, tmp_path / "one.npy")
+    monkeypatch.delattr("os.pwrite")
+    monkeypatch.delattr("os.preadv")
+    run(source, tmp_path / "other.npy")
+    assert (tmp_path / "one.npy").read_bytes() == (tmp_path / "other.npy").read_bytes()

@@ -214,12 +214,19 @@ def test_what_is_finished_is_not_done_again(server: RawServer, tmp_path: Path) -
 @pytest.mark.parametrize("form", ["parquet", "npy"])
 def test_killed_between_the_last_steps(form: str, server: RawServer, tmp_path: Path, monkeypatch: Any) -> None:
     """Where all is written and not yet all in its place, the next call only puts it there."""
-    from opensearch_embed.bulk import embed
+    from opensearch_embed.bulk import parts
 
     source, output = write_input(tmp_path / "in.parquet"), tmp_path / f"out.{form}"
     for step in ("move", "remove"):
+        original = getattr(parts, step)
+
+        def interrupt(*paths: Path, original: Any = original) -> None:
+            if paths[-1] in (output, output.with_name(f"{output.name}.parts")):
+                raise KeyboardInterrupt
+            original(*paths)
+
         with monkeypatch.context() as patched:
-            patched.setattr(embed, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patched.setattr(parts, step, interrupt)
             with pytest.raises(KeyboardInterrupt):
                 run(server, source, output)
         server.requests.clear()

@@ -16,15 +16,15 @@ from typing import Any
 from opensearch_embed import __version__
 from opensearch_embed._call.job import attach
 from opensearch_embed._call.stream import Stream
-from opensearch_embed.bulk.decides import in_metadata, what_decides
+from opensearch_embed.bulk.decides import in_metadata, most_under_way, what_decides
 from opensearch_embed.bulk.inputs import STDIN, Inputs, Source, find_inputs
 from opensearch_embed.bulk.outputs import Reader, begin_output, check_output, read_inputs
 from opensearch_embed.bulk.parts import (
     compare,
     empty,
     locked,
-    move,
     parts_of,
+    put_in_place,
     read_manifest,
     rejected_of,
     remove,
@@ -133,7 +133,7 @@ class Run:
         self._output_column, self._input_type = output_column, input_type
         self._form = check_output(output, output_column, reader)
         self._parts = parts_of(output)
-        self._calls = client._tolerant_calls()
+        self._calls = client._tolerant_calls(most_under_way(client))
         self._options = self._calls.engine.options
         self._check = RowCheck(client, self._options)
         self._decides = what_decides(client, self._options, column, output_column, input_type)
@@ -145,8 +145,9 @@ class Run:
         if found is not None:
             compare(found, manifest, self._output)
             if "done" in found:
-                if self._put_in_place(found["done"]):
+                if put_in_place(self._parts, self._output, found["done"]):
                     return self._report(found["done"], 0, 0, start)
+                empty(self._parts, but=STDIN_NAME)  # somebody took the output away
                 found = None
         if found is None:
             there = None if restart else standing(self._output, self._form, self._inputs, self._reader, self._decides)
@@ -184,7 +185,7 @@ class Run:
                 "rejected": rejections.finish(),
             }
         write_manifest(self._parts, {**manifest, "done": done})
-        self._put_in_place(done)
+        put_in_place(self._parts, self._output, done)
         after = self._client.usage
         return self._report(done, after.requests - before.requests, after.tokens - before.tokens, start)
 
@@ -223,24 +224,6 @@ class Run:
             error.add_note(f"What is done is kept in {self._parts}: run the same again, and it goes on.")
             raise
         return rows
-
-    def _put_in_place(self, done: Mapping[str, Any]) -> bool:
-        """Put what is complete in its place, the rejected rows first; all of it, also where a kill came between.
-
-        Returns whether the output is there.
-        """
-        aside = self._parts / done["output"]
-        if not aside.exists() and not self._output.exists():  # somebody took it away
-            empty(self._parts, but=STDIN_NAME)
-            return False
-        if aside.exists():
-            if done["rejected"] is None:
-                rejected_of(self._output).unlink(missing_ok=True)
-            elif (rejected := self._parts / done["rejected"]).exists():
-                move(rejected, rejected_of(self._output))
-            move(aside, self._output)
-        remove(self._parts)
-        return True
 
     def _report(self, done: Mapping[str, Any], requests: int, tokens: int, start: float) -> Report:
         told = rejected_of(self._output)

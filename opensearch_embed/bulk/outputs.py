@@ -117,11 +117,14 @@ class ParquetOutput:
         )
 
     def blocks(self, reader: Reader) -> Iterator[tuple[pa.Table, int]]:
-        """Yield tables of as many rows as a row group has."""
+        """Yield tables of as many rows as a row group has: fewer where the rows are large."""
         size, waiting, have = group_rows(self._dimension), [], 0
         for batch in reader.batches():
             waiting.append(batch)
             have += len(batch)
+            if have < size and sum(part.nbytes for part in waiting) > GROUP_BYTES:
+                yield pa.Table.from_batches(waiting), have
+                waiting, have = [], 0
             while have >= size:
                 table = pa.Table.from_batches(waiting)
                 yield table.slice(0, size), size

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -126,6 +126,24 @@ def compare(found: dict[str, Any], wanted: dict[str, Any], output: Path) -> None
         f"{parts_of(output)} holds unfinished work, and what it was made from has changed: {', '.join(told)}. "
         f"Vectors of two kinds must not be mixed. {AGAIN}"
     )
+
+
+def put_in_place(folder: Path, output: Path, done: Mapping[str, Any]) -> bool:
+    """Put what is complete in its place, the rejected rows first; all of it, also where a kill came between.
+
+    Returns whether the output is there.
+    """
+    aside = folder / done["output"]
+    if aside.exists():
+        if done["rejected"] is None:
+            rejected_of(output).unlink(missing_ok=True)
+        elif (rejected := folder / done["rejected"]).exists():
+            move(rejected, rejected_of(output))
+        move(aside, output)
+    if not output.exists():
+        return False
+    remove(folder)
+    return True
 
 
 def sync(descriptor: int) -> None:

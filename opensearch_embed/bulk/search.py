@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 16 << 20
 """Of vectors, looked at once by one thread."""
 
+WHOLE_GROUP_BYTES = 64 << 20
+"""Row groups up to this size are read in one go; larger ones, of other programs, a piece at a time."""
+
 READERS = min(4, os.cpu_count() or 1)
 
 _DOUBT = 1e-5
@@ -79,13 +82,15 @@ def search_file(
         column = column or made.get("output_column", "embedding")
         show = show or made.get("column", "text")
         _check(path, schema, made, column, show, client)
-        groups = parquet.num_row_groups
+        metadata = parquet.metadata
     [wanted] = client.embed_array([question], "query")
     length = float(np.linalg.norm(wanted.astype(np.float64)))
     best = _Best(k, wanted / length if length else wanted)
     first = 0
     with ThreadPoolExecutor(READERS) as pool:
-        pending = (pool.submit(_read_group, path, group, column, best) for group in range(groups))
+        pending = (
+            pool.submit(_read_group, path, metadata, group, column, best) for group in range(metadata.num_row_groups)
+        )
         under_way = list(islice(pending, READERS))
         while under_way:
             count, found = under_way.pop(0).result()
@@ -142,10 +147,13 @@ class _Best:
         return [(-row, score) for score, row in sorted(self._heap, reverse=True)]
 
 
-def _read_group(path: Path, group: int, column: str, best: _Best) -> tuple[int, list[tuple[int, float]]]:
+def _read_group(
+    path: Path, metadata: pq.FileMetaData, group: int, column: str, best: _Best
+) -> tuple[int, list[tuple[int, float]]]:
     """Look a row group through, and return how many rows it has, and the best of them."""
     first, found = 0, []
-    with _parquet(path) as parquet:
+    large = metadata.row_group(group).total_byte_size > WHOLE_GROUP_BYTES
+    with pq.ParquetFile(path, metadata=metadata, pre_buffer=False, buffer_size=large << 20) as parquet:
         dimension = len(best._wanted)
         rows = max(1, BLOCK_BYTES // (4 * dimension))
         for batch in parquet.iter_batches(rows, row_groups=[group], columns=[column], use_threads=False):

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 from opensearch_embed.bulk.inputs import Inputs, opened
 from opensearch_embed.errors import InputError
 
-BATCH_ROWS = 2048
+BATCH_ROWS = 512
+"""Rows that are read at once: few, since a text may be long."""
+
 _BUFFER_BYTES = 1 << 20
 
 _BAD_CELL = re.compile(r"In CSV column #(\d+): .*conversion error to (\w+)")

@@ -29,6 +29,7 @@ OPEN, EMBEDDED, REJECTED = 0, 1, 2
 """What is known of a row."""
 
 _MARK = np.dtype("<u4")
+_seeking = threading.Lock()
 
 
 class Vectors:
@@ -195,7 +196,12 @@ def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def _write(descriptor: int, data: memoryview, offset: int) -> None:
     while data:
-        written = os.pwrite(descriptor, data, offset)
+        if hasattr(os, "pwrite"):
+            written = os.pwrite(descriptor, data, offset)
+        else:  # Windows
+            with _seeking:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                written = os.write(descriptor, data)
         data, offset = data[written:], offset + written
 
 
@@ -203,7 +209,17 @@ def _read(descriptor: int, size: int, offset: int) -> bytearray:
     """Return so many bytes; zeros where the file ends before."""
     data = bytearray(size)
     view, got = memoryview(data), 0
-    while got < size and (read := os.preadv(descriptor, [view[got:]], offset + got)):
+    while got < size:
+        if hasattr(os, "preadv"):
+            read = os.preadv(descriptor, [view[got:]], offset + got)
+        else:  # Windows
+            with _seeking:
+                os.lseek(descriptor, offset + got, os.SEEK_SET)
+                part = os.read(descriptor, size - got)
+            read = len(part)
+            view[got : got + read] = part
+        if not read:
+            break
         got += read
     return data
 

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from langchain_opensearch_embed.embeddings import OpenSearchEmbeddings
+from langchain_opensearch_embed.provider import register
 
-__all__ = ["OpenSearchEmbeddings"]
+__all__ = ["OpenSearchEmbeddings", "register"]
 
 if not TYPE_CHECKING:
 

@@ -69,11 +69,11 @@ EXTRAS: dict[str, Any] = {}
 
 HEAVY = (
     *("requests", "urllib3", "aiohttp", "numpy", "orjson", "tenacity", "pyrate_limiter", "tqdm", "certifi"),
-    *("pydantic", "langchain_core", "llama_index", "typer", "asyncio", "ssl", "urllib.request"),
+    *("opentelemetry", "pydantic", "langchain_core", "llama_index", "typer", "asyncio", "ssl", "urllib.request"),
 )
 NOT_FOR_A_CLIENT = (
     *("requests", "urllib3", "aiohttp", "numpy", "tqdm", "certifi"),
-    *("pydantic", "langchain_core", "llama_index", "typer"),
+    *("opentelemetry", "pydantic", "langchain_core", "llama_index", "typer"),
 )
 
 

@@ -24,10 +24,12 @@ class AsyncChunks:
         self._source = _Source(stream.texts)
         self._jobs: list[Job] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._bar = contextlib.ExitStack()
+        self._until_end = contextlib.ExitStack()
 
     async def __aenter__(self) -> "AsyncChunks":
-        self._tick = self._bar.enter_context(progress_bar(self._stream.total, self._stream.progress))
+        stream = self._stream
+        stream.watch = self._until_end.enter_context(stream.calls.telemetry.watch())
+        self._tick = self._until_end.enter_context(progress_bar(stream.total, stream.progress))
         return self
 
     async def __aexit__(
@@ -37,7 +39,7 @@ class AsyncChunks:
             await self._end()
             await self._source.close()
         finally:
-            self._bar.close()
+            self._until_end.__exit__(kind, error, trace)
 
     async def next(self) -> tuple[int, Any] | None:
         """Return the index of the next chunk's first text, and what its store holds; `None` at the end."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from opensearch_embed._call.engine import Request
 from opensearch_embed._call.job import Job
 from opensearch_embed._call.shared import own_copy, picked
+from opensearch_embed._call.telemetry import Together, Watch
 from opensearch_embed._dispatch.lanes import Turn
 from opensearch_embed._dispatch.sharing import Member
 from opensearch_embed._dispatch.tasks import AsyncSignal, atry_turn, await_turn
@@ -104,7 +105,7 @@ class AsyncWork:
         job = self.job
         signal = self._new_signal()
         try:
-            vectors = await self._exchange(batch.texts, turn, signal)
+            vectors = await self._exchange(batch.texts, turn, signal, job.watch)
             await self._calls.akeep(job, batch, vectors)
         except BaseException as error:
             job.fail(error, batch)
@@ -118,7 +119,7 @@ class AsyncWork:
     async def _share(self, batch: Batch) -> None:
         sharing, job = self._place.sharing, self.job
         key = (job.input_type, self._read)
-        member = sharing.join(key, batch.texts, batch.size, self._signal.set_here)
+        member = sharing.join(key, batch.texts, batch.size, self._signal.set_here, job.watch)
         request = member.request
         try:
             while not request.settled:
@@ -142,7 +143,7 @@ class AsyncWork:
             return
         try:
             sharing.close(request)
-            vectors = await self._exchange(request.texts, turn, self._signal)
+            vectors = await self._exchange(request.texts, turn, self._signal, Together(request))
         except OpenSearchEmbedError as error:
             sharing.settle(request, error=error)
             engine.turnstile.drop(turn)
@@ -152,8 +153,8 @@ class AsyncWork:
         else:
             sharing.settle(request, vectors)
 
-    async def _exchange(self, texts: Any, turn: Turn, signal: AsyncSignal) -> Any:
-        request = Request(texts, self.job.input_type, self._read, turn, lambda: self.job.halted)
+    async def _exchange(self, texts: Any, turn: Turn, signal: AsyncSignal, watch: Watch) -> Any:
+        request = Request(texts, self.job.input_type, self._read, turn, lambda: self.job.halted, watch)
         return await self._engine.aexchange(request, signal)
 
     def _new_turn(self, owner: object, *, lone: bool = False) -> Turn:

@@ -14,6 +14,7 @@ from opensearch_embed._call.job import Job, attach
 from opensearch_embed._call.recall import Memory
 from opensearch_embed._call.results import Store
 from opensearch_embed._call.sync_work import SyncWork
+from opensearch_embed._call.telemetry import Telemetry, Watch
 from opensearch_embed._dispatch.tasks import offload
 from opensearch_embed._texts.batches import Batch, plan
 from opensearch_embed._texts.check import check_input_type, check_texts, measure
@@ -39,34 +40,37 @@ class Calls:
         self._options = engine.options
         self._rule = LengthRule.of(engine.settings.model, engine.options)
         self._memory = Memory.of(engine.settings, engine.options)
+        self.telemetry = Telemetry(engine.settings)
 
     # --- in threads ---
 
     def run(self, texts: Iterable[str], input_type: str, kind: StoreKind[ResultT], progress: bool) -> ResultT:
         """Work a call off, and return what its store holds."""
-        role, composition = self.compose(texts, input_type)
-        with progress_bar(composition.count, progress) as tick:
-            work = SyncWork(self, self.begin(role, composition, kind, self.recall(role, composition), tick))
-            try:
-                work.share_or_coordinate()
-            except BaseException as interrupt:
-                work.cancel()
-                work.job.explain(interrupt)
-                raise
-            result: ResultT = self.outcome(work.job)
-            return result
+        with self.telemetry.watch() as watch, watch.current():
+            role, composition = self.compose(texts, input_type)
+            with progress_bar(composition.count, progress) as tick:
+                work = SyncWork(self, self.begin(role, composition, kind, self.recall(role, composition), tick, watch))
+                try:
+                    work.share_or_coordinate()
+                except BaseException as interrupt:
+                    work.cancel()
+                    work.job.explain(interrupt)
+                    raise
+                result: ResultT = self.outcome(work.job)
+                return result
 
     # --- in tasks ---
 
     async def arun(self, texts: Iterable[str], input_type: str, kind: StoreKind[ResultT], progress: bool) -> ResultT:
         """Work a call off in tasks of the running event loop, and return what its store holds."""
-        role, composition = self.compose(texts, input_type)
-        recalled = await self.arecall(role, composition)
-        with progress_bar(composition.count, progress) as tick:
-            work = AsyncWork(self, self.begin(role, composition, kind, recalled, tick))
-            await work.share_or_coordinate()
-            result: ResultT = self.outcome(work.job)
-            return result
+        with self.telemetry.watch() as watch, watch.current():
+            role, composition = self.compose(texts, input_type)
+            recalled = await self.arecall(role, composition)
+            with progress_bar(composition.count, progress) as tick:
+                work = AsyncWork(self, self.begin(role, composition, kind, recalled, tick, watch))
+                await work.share_or_coordinate()
+                result: ResultT = self.outcome(work.job)
+                return result
 
     # --- what both share ---
 
@@ -121,6 +125,7 @@ class Calls:
         kind: StoreKind[Any],
         recalled: dict[int, list[float]],
         tick: Progress,
+        watch: Watch,
     ) -> Job:
         """Plan what is left to be sent, and return it as a job."""
         sizes = composition.sizes
@@ -142,6 +147,7 @@ class Calls:
             on_error=self._options.on_error,
             composition=composition,
             combine=self._rule.combine if self._rule else None,
+            watch=watch,
         )
         if recalled:
             job.recall(dict(zip(recalled, store.read(list(recalled.values())), strict=True)))

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from opensearch_embed._api_key import remark
+from opensearch_embed._call.telemetry import Watch
 from opensearch_embed._dispatch.lanes import Host, Lane, Pool, Turn
 from opensearch_embed._dispatch.retry import Attempts, RetryPolicy, outcome_of
 from opensearch_embed._dispatch.sharing import Sharing
@@ -60,6 +61,7 @@ class Request:
         read: Brings the vectors of a reply to the form they are kept in.
         turn: Its turn; taken already for the first attempt.
         halted: Tells whether its call has ended, so that it is not to be sent again.
+        watch: Is told of retries and of what it costs.
     """
 
     texts: Sequence[str]
@@ -67,6 +69,7 @@ class Request:
     read: Read
     turn: Turn
     halted: Callable[[], bool]
+    watch: Watch
 
 
 class Engine:
@@ -133,7 +136,7 @@ class Engine:
                 outage = self.turnstile.answer(turn, outcome_of(error), keep=problem is not None)
             if request.halted():
                 raise problem
-            until = monotonic() + self._before_retry(attempts, problem, outage)
+            until = monotonic() + self._before_retry(request, attempts, problem, outage)
             self._line_up_again(turn, signal)
             while not request.halted() and (left := until - monotonic()) > 0:
                 signal.wait(left)
@@ -165,17 +168,18 @@ class Engine:
                 outage = self.turnstile.answer(turn, outcome_of(error), keep=problem is not None)
             if request.halted():
                 raise problem
-            until = monotonic() + self._before_retry(attempts, problem, outage)
+            until = monotonic() + self._before_retry(request, attempts, problem, outage)
             self._line_up_again(turn, signal)
             while not request.halted() and (left := until - monotonic()) > 0:
                 await signal.wait(left)
             if not await await_turn(self.turnstile, turn, signal, attempts.deadline, request.halted):
                 attempts.give_up(monotonic())
 
-    def _before_retry(self, attempts: Attempts, error: OpenSearchEmbedError, outage: bool) -> float:
+    def _before_retry(self, request: Request, attempts: Attempts, error: OpenSearchEmbedError, outage: bool) -> float:
         """Return the seconds to wait before a request is sent again, or raise its error."""
         wait = attempts.after(error, monotonic(), outage=outage)
         self.turnstile.warn("retry", f"A request failed and is sent again in {wait:.1f} seconds or later: {error}")
+        request.watch.retried(attempts.number, error, wait)
         return wait
 
     def _line_up_again(self, turn: Turn, signal: Signal | AsyncSignal) -> None:
@@ -202,6 +206,7 @@ class Engine:
             # Raised from here, without the frames that hold the reply.
             raise error.with_traceback(None) from error.__cause__
         self.meter.add(texts=len(texts), tokens=embedded.tokens)
+        request.watch.used(embedded.tokens)
         return embedded.vectors
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from opensearch_embed._call.pieces import Combine, Pieces
 from opensearch_embed._call.refusals import OnError, halves, is_about_a_text, refusal
 from opensearch_embed._call.results import Store
+from opensearch_embed._call.telemetry import UNWATCHED, Watch
 from opensearch_embed._texts.batches import Batch
 from opensearch_embed._texts.repeats import Composition
 from opensearch_embed._wire.refusal import named
@@ -34,6 +35,7 @@ class Job:
     Attributes:
         input_type: The role of all its texts.
         store: Where its vectors are kept.
+        watch: Tells what happens to it.
         live: The batches that somebody is working on.
         halted: Whether nothing more is to be sent.
         wakers: Called when the job halts or a batch ends: whoever waits for that looks again.
@@ -53,9 +55,11 @@ class Job:
         on_error: OnError = "raise",
         composition: Composition | None = None,
         combine: Combine | None = None,
+        watch: Watch = UNWATCHED,
     ) -> None:
         self.input_type = input_type
         self.store = store
+        self.watch = watch
         self.halted = False
         self.live: set[int] = set()
         self.wakers: dict[int, Callable[[], object]] = {}

@@ -12,6 +12,7 @@ from typing import Any, cast
 from opensearch_embed._call.call import Calls, Progress, StoreKind, progress_bar
 from opensearch_embed._call.job import Job, attach
 from opensearch_embed._call.sync_work import SyncWork
+from opensearch_embed._call.telemetry import UNWATCHED, tell_ends
 from opensearch_embed._dispatch.threads import Signal, workers
 from opensearch_embed._texts.check import check_input_type, check_kind
 from opensearch_embed._texts.repeats import Composition
@@ -59,13 +60,15 @@ class Stream:
         self.size = min(options.batch_size * requests, most or sys.maxsize)
         self.total = len(texts) if isinstance(texts, Sized) else None
         self.progress = progress
+        self.watch = UNWATCHED
         self._read = 0
 
     def run(self) -> Generator[tuple[int, Any], None, None]:
         """Yield the index of each chunk's first text, and what its store holds."""
         source = iter(cast("Iterable[str]", self.texts))
         works: list[BackgroundWork] = []
-        with progress_bar(self.total, self.progress) as tick:
+        self.watch = self.calls.telemetry.watch()
+        with self.watch, progress_bar(self.total, self.progress) as tick:
             try:
                 while True:
                     while len(works) < AHEAD and (chunk := list(islice(source, self.size))):
@@ -102,7 +105,7 @@ class Stream:
 
     def begin(self, composition: Composition, recalled: dict[int, list[float]], tick: Progress) -> Job:
         """Plan what is left to be sent of a chunk, and return it as a job."""
-        return self.calls.begin(self.role, composition, self._kind, recalled, tick)
+        return self.calls.begin(self.role, composition, self._kind, recalled, tick, self.watch)
 
 
 class BackgroundWork(SyncWork):
@@ -128,6 +131,7 @@ class BackgroundWork(SyncWork):
         finally:
             self._is_finished = True
             self._finished.set()
+            tell_ends()
 
     def finish(self) -> None:
         """Return when the job is over."""

@@ -13,6 +13,7 @@ from opensearch_embed._call.ending import ending
 from opensearch_embed._call.engine import Request
 from opensearch_embed._call.job import Job
 from opensearch_embed._call.shared import own_copy, picked
+from opensearch_embed._call.telemetry import Together, Watch
 from opensearch_embed._dispatch.lanes import Turn
 from opensearch_embed._dispatch.sharing import Member
 from opensearch_embed._dispatch.threads import Signal, try_turn, wait_for_turn, workers
@@ -131,7 +132,7 @@ class SyncWork:
         job = self.job
         signal = self._new_signal()
         try:
-            vectors = self._exchange(batch.texts, turn, signal)
+            vectors = self._exchange(batch.texts, turn, signal, job.watch)
             self._calls.keep(job, batch, vectors)
         except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
             job.fail(error, batch)
@@ -144,7 +145,7 @@ class SyncWork:
         """Send a batch together with those of other calls that wait; by itself if another's text may be at fault."""
         sharing, job = self._place.sharing, self.job
         key = (job.input_type, self._read)
-        member = sharing.join(key, batch.texts, batch.size, self._signal.set)
+        member = sharing.join(key, batch.texts, batch.size, self._signal.set, job.watch)
         request = member.request
         try:
             while not request.settled and not job.halted:
@@ -170,7 +171,7 @@ class SyncWork:
             return
         try:
             sharing.close(request)
-            vectors = self._exchange(request.texts, turn, self._signal)
+            vectors = self._exchange(request.texts, turn, self._signal, Together(request))
         except OpenSearchEmbedError as error:
             sharing.settle(request, error=error)
             engine.turnstile.drop(turn)
@@ -180,8 +181,8 @@ class SyncWork:
         else:
             sharing.settle(request, vectors)
 
-    def _exchange(self, texts: Any, turn: Turn, signal: Signal) -> Any:
-        request = Request(texts, self.job.input_type, self._read, turn, lambda: self.job.halted)
+    def _exchange(self, texts: Any, turn: Turn, signal: Signal, watch: Watch) -> Any:
+        request = Request(texts, self.job.input_type, self._read, turn, lambda: self.job.halted, watch)
         return self._engine.exchange(request, signal, self.cancellation)
 
     def _new_turn(self, owner: object, *, lone: bool = False) -> Turn:

@@ -44,12 +44,18 @@ class Member:
 
     Attributes:
         places: Where its texts stand in the request.
+        size: Encoded size of its texts.
+        watch: Is told what happens to the request.
         late: It joined what was under way already, so an earlier deadline than its own may end it.
     """
 
-    def __init__(self, request: SharedRequest, texts: Sequence[str], wake: Callable[[], object]) -> None:
+    def __init__(
+        self, request: SharedRequest, texts: Sequence[str], size: int, wake: Callable[[], object], watch: Any
+    ) -> None:
         self.request = request
+        self.size = size
         self.wake = wake
+        self.watch = watch
         self.places = [request.places[text] for text in texts]
         self.late = not request.open
 
@@ -77,7 +83,9 @@ class Sharing:
         self._open: dict[Hashable, SharedRequest] = {}
         self._of_text: dict[tuple[Hashable, str], SharedRequest] = {}
 
-    def join(self, key: Hashable, texts: Sequence[str], size: int, wake: Callable[[], object]) -> Member:
+    def join(
+        self, key: Hashable, texts: Sequence[str], size: int, wake: Callable[[], object], watch: Any = None
+    ) -> Member:
         """Join a request with the same key that holds these texts or has room for them, or begin one.
 
         Args:
@@ -85,6 +93,7 @@ class Sharing:
             texts: Texts of one call, all different.
             size: Their encoded size.
             wake: Called, from anywhere, when the call is to look again.
+            watch: Kept for whoever sends the request.
         """
         with self._lock:
             request = self._with_all(key, texts) or self._with_room(key, texts, size)
@@ -95,7 +104,7 @@ class Sharing:
                         request.texts.append(text)
                         self._of_text[key, text] = request
                 request.size += size + 1
-            member = Member(request, texts, wake)
+            member = Member(request, texts, size, wake, watch)
             request.members.append(member)
             request.joined += 1
             return member

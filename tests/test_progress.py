@@ -1,8 +1,10 @@
 """Progress bars: one step a request, and none of them costs a vector. And what usage remembers."""
 
+import contextlib
 import io
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -52,6 +54,26 @@ def test_a_bar_moves_with_each_request(call: Any, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(sys, "stderr", shown)
         call(client.embed, texts, progress=True)
     assert [int(done) for done in dict.fromkeys(re.findall(r" (\d+)/12 ", shown.getvalue()))] == [0, 2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, OSError])
+def test_a_bar_that_was_interrupted_stops_no_other(interrupt: Any, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a bar is drawn leaves no lock behind that later bars would wait for."""
+    shown = io.StringIO()
+
+    def interrupted(_: str) -> int:
+        monkeypatch.undo()
+        raise interrupt
+
+    with RawServer() as server, EmbeddingClient(**settings_for(server.url)) as client:
+        monkeypatch.setattr(sys, "stderr", shown)
+        monkeypatch.setattr(shown, "write", interrupted)
+        with contextlib.suppress(KeyboardInterrupt):
+            call(client.embed, ["tea"], progress=True)
+        texts = [f"text number {number}" for number in range(320)]
+        with ThreadPoolExecutor(1) as other:  # the lock was this thread's own
+            found = other.submit(call, client.embed, texts, progress=True).result(20)
+    assert found == [vector(text) for text in texts]
 
 
 def test_what_usage_remembers_is_bounded(call: Any) -> None:

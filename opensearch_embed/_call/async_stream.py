@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any
 
 from opensearch_embed._call.async_work import AsyncWork
-from opensearch_embed._call.call import progress_bar
 from opensearch_embed._call.job import Job
+from opensearch_embed._call.progress import progress_bar
 from opensearch_embed._call.stream import AHEAD, Stream, Texts, carry, follow
 
 

@@ -3,14 +3,13 @@
 `run` and `arun` stand side by side; what differs is waiting alone: `sync_work` and `async_work`.
 """
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from opensearch_embed._call.async_work import AsyncWork
 from opensearch_embed._call.engine import Engine, Read
 from opensearch_embed._call.job import Job, attach
+from opensearch_embed._call.progress import Progress, progress_bar
 from opensearch_embed._call.recall import Memory
 from opensearch_embed._call.results import Store
 from opensearch_embed._call.sync_work import SyncWork
@@ -26,10 +25,6 @@ from opensearch_embed.models import InputType
 
 ResultT = TypeVar("ResultT")
 StoreKind = Callable[[int, int], Store[ResultT]]
-Progress = Callable[[int], Any] | None
-
-NOWHERE = (OSError, ValueError, AttributeError)
-"""What a progress bar meets where standard error is `None`, as in services and under pythonw, or closed."""
 
 
 class Calls:
@@ -178,35 +173,3 @@ class Calls:
         if job.refused:
             self.engine.meter.add(refused=tuple(job.first + index for index in sorted(job.refused)))
         return job.outcome()
-
-
-@contextlib.contextmanager
-def progress_bar(total: int | None, show: bool) -> Iterator[Progress]:
-    """Show a progress bar, or none; give what is to be called with the number of texts done.
-
-    It moves with each request. Where there is nowhere to show it, it costs no vector.
-    """
-    bar = _new_bar(total) if show else None
-    if bar is None:
-        yield None
-        return
-    lock = threading.RLock()
-
-    def advance(texts: int) -> None:
-        with lock, contextlib.suppress(*NOWHERE):
-            bar.update(texts)
-
-    try:
-        yield advance
-    finally:
-        with contextlib.suppress(*NOWHERE):
-            bar.close()
-
-
-def _new_bar(total: int | None) -> Any:
-    from tqdm.auto import tqdm
-
-    try:
-        return tqdm(total=total, desc="Embedding", unit="text", miniters=1, mininterval=0.01)
-    except NOWHERE:
-        return None

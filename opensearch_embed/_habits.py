@@ -5,9 +5,8 @@ A guess by likeness comes after this table: `request_timeout` is like `retry_tim
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from opensearch_embed._secret import hidden
 from opensearch_embed.errors import ConfigurationError
 
 MODEL = "model"
@@ -100,21 +99,30 @@ def unknown(name: str, known: Iterable[str]) -> str:
     return " ".join(filter(None, [f"Unknown argument {name!r}. Did you mean {meant!r}?", _REMARKS.get(name.lower())]))
 
 
-def advised(init: Callable[Concatenate[SelfT, Given], None]) -> Callable[Concatenate[SelfT, Given], None]:
-    """Let a constructor say which argument may have been meant, where one is not known."""
-    code = init.__code__
-    names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+def advised(
+    **hiding: Callable[[Any], Any],
+) -> Callable[[Callable[Concatenate[SelfT, Given], None]], Callable[Concatenate[SelfT, Given], None]]:
+    """Let a constructor say which argument may have been meant, where one is not known.
 
-    @functools.wraps(init)
-    def checked(self: SelfT, /, *args: Given.args, **kwargs: Given.kwargs) -> None:
-        if strangers := [name for name in kwargs if name not in names]:
-            kwargs.clear()  # so that no frame shows a key by another name
-            raise UnknownArgument(" ".join(unknown(name, names) for name in strangers))
-        if "api_key" in kwargs:
-            kwargs["api_key"] = hidden(kwargs["api_key"])
-        init(self, *args, **kwargs)
+    What `hiding` names is wrapped at once, so that no frame shows a secret.
+    """
 
-    return checked
+    def decorate(init: Callable[Concatenate[SelfT, Given], None]) -> Callable[Concatenate[SelfT, Given], None]:
+        code = init.__code__
+        names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+
+        @functools.wraps(init)
+        def checked(self: SelfT, /, *args: Given.args, **kwargs: Given.kwargs) -> None:
+            if strangers := [name for name in kwargs if name not in names]:
+                kwargs.clear()  # so that no frame shows a key by another name
+                raise UnknownArgument(" ".join(unknown(name, names) for name in strangers))
+            for name in kwargs.keys() & hiding:
+                kwargs[name] = hiding[name](kwargs[name])
+            init(self, *args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def missing(module: str, name: str, public: Iterable[str] = ()) -> Exception:

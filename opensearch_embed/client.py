@@ -67,7 +67,7 @@ class EmbeddingClient(EmbeddingMethods):
         ConfigurationError: A setting is missing or makes no sense.
     """
 
-    @advised
+    @advised(api_key=hidden, limiter=hidden_url)
     def __init__(
         self,
         model: str | None = None,

@@ -87,8 +87,9 @@ class Connection:
 
     def wait(self) -> None:
         """Stay silent until the peer leaves or the server stops."""
-        while self.sock.recv(65536):
-            pass
+        with contextlib.suppress(ConnectionError):
+            while self.sock.recv(65536):
+                pass
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""
@@ -382,9 +383,9 @@ class Proxy(RawServer):
         with socket.create_connection((HOST, self._upstream)) as upstream:
             if request.method == "CONNECT":
                 connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                back = threading.Thread(target=_pump, args=[upstream, connection.sock], daemon=True)
+                back = threading.Thread(target=pump, args=[upstream, connection.sock], daemon=True)
                 back.start()
-                _pump(connection.sock, upstream)
+                pump(connection.sock, upstream)
                 back.join()
             else:
                 fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
@@ -396,7 +397,8 @@ class Proxy(RawServer):
             connection.close()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Pass bytes on until there are no more."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)

@@ -1,6 +1,7 @@
 """A name with several addresses, of which some are dead; and encryption inside of encryption, drawn out."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from certificates import Authority
 from interfaces import settings_for
-from servers import HOST, Connection, Proxy, RawRequest, RawServer, honest, vector
+from servers import HOST, Connection, Proxy, RawRequest, RawServer, honest, pump, vector
 
 from opensearch_embed import ConnectFailed, EmbeddingClient, TimedOut
 
@@ -89,8 +90,7 @@ def test_encryption_inside_of_encryption_keeps_the_deadline(tmp_path: Path, call
         def _forward(self, connection: Connection, _: RawRequest) -> None:
             with socket.create_connection((HOST, self._upstream)) as upstream:
                 connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                hello = connection.sock.recv(65536)
-                upstream.sendall(hello)
+                threading.Thread(target=pump, args=[connection.sock, upstream], daemon=True).start()
                 while data := upstream.recv(65536):
                     connection.trickle(data, 0.05)
             connection.close()

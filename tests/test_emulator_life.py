@@ -92,8 +92,8 @@ SCRIPT = """
 import threading
 from opensearch_embed.emulator import Emulator
 with Emulator(latency_ms=1) as server:
-    print(server.url, flush=True)
     server.break_next("hang")
+    print(server.url, flush=True)
     server.wait()
 print(threading.active_count())
 """
@@ -106,7 +106,7 @@ def test_ctrl_c_ends_the_wait_quietly() -> None:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         with pytest.raises(requests.ReadTimeout):
-            requests.post(url + PATH, json={"input": "tea"}, headers=HEADERS, timeout=0.05)
+            requests.post(url + PATH, json={"input": "tea"}, headers=HEADERS, timeout=(10, 0.05))
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=20)
     assert (output.strip(), errors, process.returncode) == ("1", "", 0)

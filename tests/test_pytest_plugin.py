@@ -101,7 +101,7 @@ def test_tests_that_do_not_ask_for_it_pay_nothing(suite: pytest.Pytester) -> Non
             assert not heavy & set(sys.modules)
         """,
         1,
-        *("-p", "no:anyio", "-p", "no:langsmith_plugin", "-p", "no:recording", "-p", "no:hypothesispytest"),
+        *(f"-pno:{name}" for name in ("anyio", "langsmith_plugin", "recording", "hypothesispytest", "requests_mock")),
     )
     assert result.ret == 0
 

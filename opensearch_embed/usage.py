@@ -33,7 +33,7 @@ class Meter:
     """Adds up usage from many threads."""
 
     def __init__(self, start: Usage | None = None) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._usage = start or Usage()
 
     def add(

@@ -53,7 +53,7 @@ def test_vcrpy_never_sees_a_sync_method(tmp_path: Path) -> None:
 def test_vcrpy_records_and_replays_async_methods(texts: list[str], tmp_path: Path) -> None:
     """The second run sends nothing, and the cassette has no key if it is told so."""
     path = str(tmp_path / "cassette.yaml")
-    settings: dict[str, Any] = {"filter_headers": ["authorization"]}
+    settings: dict[str, Any] = {"filter_headers": ["authorization"], "match_on": ["method", "uri", "body"]}
     right = [vector(text) for text in texts]
     with RawServer() as server, EmbeddingClient(**settings_for(server.url, batch_size=1)) as client:
         for _ in range(2):

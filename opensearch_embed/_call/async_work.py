@@ -1,6 +1,7 @@
 """One job, worked off by the task that calls and by tasks of its own. `sync_work` is the twin."""
 
 import asyncio
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from opensearch_embed._call.telemetry import Together, Watch
 from opensearch_embed._dispatch.lanes import Turn
 from opensearch_embed._dispatch.sharing import Member
 from opensearch_embed._dispatch.tasks import AsyncSignal, atry_turn, await_turn
+from opensearch_embed._dispatch.threads import LOOK_AGAIN_SECONDS
 from opensearch_embed._texts.batches import Batch
 from opensearch_embed.errors import OpenSearchEmbedError
 
@@ -30,6 +32,7 @@ class AsyncWork:
         self._read = calls.read_of(job)
         self._signal = self._new_signal()
         self._turn: Turn | None = None
+        self._taken: Turn | None = None  # and no task has it yet
 
     async def share_or_coordinate(self) -> None:
         """Work the job off, and return when it is over: a small one together with others."""
@@ -58,7 +61,7 @@ class AsyncWork:
             while not job.settled:
                 wait, batch, turn = await self._pull()
                 if batch is None or turn is None:
-                    await self._signal.wait(wait)
+                    await self._signal.wait(min(wait, LOOK_AGAIN_SECONDS))
                 elif not len(job) and not tasks:
                     await self._work(batch, turn)
                 else:
@@ -69,12 +72,14 @@ class AsyncWork:
             collected = True
             raise
         finally:
-            if self._turn is not None:
-                self._engine.turnstile.drop(self._turn)
+            for left in (self._turn, self._taken):
+                if left is not None:
+                    self._engine.turnstile.drop(left)
             if not job.settled:
                 job.halt()
             for task in list(tasks):
-                task.cancel()
+                with contextlib.suppress(RuntimeError):  # its event loop is closed
+                    task.cancel()
             if tasks and not collected:
                 await asyncio.wait(list(tasks))
 
@@ -89,7 +94,7 @@ class AsyncWork:
             wait = await atry_turn(self._engine.turnstile, turn, math.inf)
             if wait:
                 return wait, None, None
-            self._turn = None
+            self._taken, self._turn = turn, None
             batch = job.take()
         except BaseException as error:
             self._engine.turnstile.drop(turn)
@@ -119,16 +124,18 @@ class AsyncWork:
     async def _share(self, batch: Batch) -> None:
         sharing, job = self._place.sharing, self.job
         key = (job.input_type, self._read)
-        member = sharing.join(key, batch.texts, batch.size, self._signal.set_here, job.watch)
-        request = member.request
+        joined: list[Member] = []
         try:
+            member = sharing.join(key, batch.texts, batch.size, self._signal.set_here, job.watch, joined=joined)
+            request = member.request
             while not request.settled:
                 if member.leads:
                     await self._lead(member)
                 else:
-                    await self._signal.wait(math.inf)
+                    await self._signal.wait(LOOK_AGAIN_SECONDS)
         finally:
-            sharing.leave(member)
+            for one in joined:
+                sharing.leave(one)
         if member.apart:
             job.put_back(batch)
         elif request.error is not None:

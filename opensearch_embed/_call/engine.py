@@ -94,7 +94,7 @@ class Engine:
         weakref.finalize(self, self.turnstile.close).atexit = False
         target = Target(settings, options.timeout, options.most_under_way, options.compression)
         self.connections = Connections(target, offload)
-        self.threads = self._place(threading.Lock())
+        self.threads = self._place(threading.RLock())
         self._of_loops: PerLoop[Place] = PerLoop()
         self._policy = RetryPolicy(options.max_attempts, options.retry_timeout, options.timeout)
 

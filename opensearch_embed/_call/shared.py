@@ -9,7 +9,7 @@ from opensearch_embed._dispatch.sharing import Member
 def picked(member: Member) -> Any:
     """Return one call's vectors of a shared request, in lists of its own."""
     request, vectors = member.request, member.request.vectors
-    if request.joined == 1:
+    if request.joined == 1 and member.places == list(range(len(request.texts))):
         return vectors
     if isinstance(vectors, list):
         return [vectors[place][:] for place in member.places]

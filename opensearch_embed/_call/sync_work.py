@@ -16,7 +16,7 @@ from opensearch_embed._call.shared import own_copy, picked
 from opensearch_embed._call.telemetry import Together, Watch
 from opensearch_embed._dispatch.lanes import Turn
 from opensearch_embed._dispatch.sharing import Member
-from opensearch_embed._dispatch.threads import Signal, try_turn, wait_for_turn, workers
+from opensearch_embed._dispatch.threads import LOOK_AGAIN_SECONDS, Signal, try_turn, wait_for_turn, workers
 from opensearch_embed._http.cancel import Cancellation
 from opensearch_embed._texts.batches import Batch
 from opensearch_embed.errors import OpenSearchEmbedError
@@ -46,6 +46,7 @@ class SyncWork:
         self._read = calls.read_of(job)
         self._signal = self._new_signal()
         self._turn: Turn | None = None
+        self._taken: Turn | None = None  # and not handed over yet
         self._pulling = threading.Lock()
         options = calls.engine.options
         self._unlimited = options.qps is None and options.limiter is None
@@ -76,29 +77,30 @@ class SyncWork:
         job, engine = self.job, self._engine
         try:
             while not job.settled:
-                wait, batch, turn = self._pull()
+                wait, batch, turn = self._pull(to_hand_over=True)
                 if batch is None or turn is None:
-                    self._signal.wait(wait)
+                    self._signal.wait(min(wait, LOOK_AGAIN_SECONDS))
                 # The last batch, so also the only one, is sent where it is called.
                 elif not len(job) or not workers().run(functools.partial(self._work_on, batch, turn)):
                     self._work(batch, turn)
                     if isinstance(job.error, KeyboardInterrupt):
                         raise job.error
         finally:
-            if self._turn is not None:
-                engine.turnstile.drop(self._turn)
+            for left in (self._turn, self._taken):
+                if left is not None:
+                    engine.turnstile.drop(left)
             ending.hold_if_over(self)
 
-    def _pull(self) -> tuple[float, Batch | None, Turn | None]:
+    def _pull(self, *, to_hand_over: bool = False) -> tuple[float, Batch | None, Turn | None]:
         """Take a turn for the next batch, if it is due; else return the seconds to wait."""
         if not self._pulling.acquire(blocking=False):
             return PULLED_ELSEWHERE_SECONDS, None, None
         try:
-            return self._pull_alone()
+            return self._pull_alone(to_hand_over)
         finally:
             self._pulling.release()
 
-    def _pull_alone(self) -> tuple[float, Batch | None, Turn | None]:
+    def _pull_alone(self, to_hand_over: bool) -> tuple[float, Batch | None, Turn | None]:
         job = self.job
         if not job.ready or len(job.live) >= self._place.pool.limit:
             return math.inf, None, None
@@ -109,6 +111,8 @@ class SyncWork:
             wait = try_turn(self._engine.turnstile, turn, math.inf)
             if wait:
                 return wait, None, None
+            if to_hand_over:
+                self._taken = turn
             self._turn = None
             batch = job.take()
         except BaseException as error:
@@ -145,16 +149,18 @@ class SyncWork:
         """Send a batch together with those of other calls that wait; by itself if another's text may be at fault."""
         sharing, job = self._place.sharing, self.job
         key = (job.input_type, self._read)
-        member = sharing.join(key, batch.texts, batch.size, self._signal.set, job.watch)
-        request = member.request
+        joined: list[Member] = []
         try:
+            member = sharing.join(key, batch.texts, batch.size, self._signal.set, job.watch, joined=joined)
+            request = member.request
             while not request.settled and not job.halted:
                 if member.leads:
                     self._lead(member)
                 else:
-                    self._signal.wait(math.inf)
+                    self._signal.wait(LOOK_AGAIN_SECONDS)
         finally:
-            sharing.leave(member)
+            for one in joined:
+                sharing.leave(one)
         if job.halted:
             return
         if member.apart:

@@ -77,6 +77,9 @@ class Dispatcher:
         first = self._first
         if first is not None and first.host is not turn.host and now >= self._due_for_deputy():
             first.host.late = True
+            deputy = self._deputy
+            if deputy is not None and deputy.host is not turn.host and now >= self._due_for_deputy() + LATE_SECONDS:
+                deputy.host.late = True  # it had its chance, too
             self._line_up(now)
         self._reserve(now)
         wait = self._wait(turn, now)

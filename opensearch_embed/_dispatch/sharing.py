@@ -71,7 +71,8 @@ class Member:
         error = self.request.error
         if error is None:
             return False
-        return self.late or (isinstance(error, InvalidRequest) and self.request.joined > 1)
+        others = self.request.joined > 1 or len(self.request.texts) > len(self.places)
+        return self.late or (isinstance(error, InvalidRequest) and others)
 
 
 class Sharing:
@@ -84,7 +85,14 @@ class Sharing:
         self._of_text: dict[tuple[Hashable, str], SharedRequest] = {}
 
     def join(
-        self, key: Hashable, texts: Sequence[str], size: int, wake: Callable[[], object], watch: Any = None
+        self,
+        key: Hashable,
+        texts: Sequence[str],
+        size: int,
+        wake: Callable[[], object],
+        watch: Any = None,
+        *,
+        joined: "list[Member] | None" = None,
     ) -> Member:
         """Join a request with the same key that holds these texts or has room for them, or begin one.
 
@@ -94,19 +102,22 @@ class Sharing:
             size: Their encoded size.
             wake: Called, from anywhere, when the call is to look again.
             watch: Kept for whoever sends the request.
+            joined: Is given the member before it counts, so that an interrupted call can `leave`.
         """
+        joined = [] if joined is None else joined
         with self._lock:
             request = self._with_all(key, texts) or self._with_room(key, texts, size)
             if request.open:
-                for text in texts:
-                    if text not in request.places:
-                        request.places[text] = len(request.texts)
-                        request.texts.append(text)
-                        self._of_text[key, text] = request
+                new = [text for text in texts if text not in request.places]
+                # In one step, and the places from what is there: Ctrl-C may come between any two.
+                request.texts.extend(new)
+                request.places = {text: place for place, text in enumerate(request.texts)}
+                self._of_text.update({(key, text): request for text in new})
                 request.size += size + 1
             member = Member(request, texts, size, wake, watch)
-            request.members.append(member)
+            joined.append(member)
             request.joined += 1
+            request.members.append(member)
             return member
 
     def close(self, request: SharedRequest) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from opensearch_embed._dispatch.dispatcher import ASK_LIMITER, LEAVES_NOW
 from opensearch_embed._dispatch.lanes import Host, Turn
 from opensearch_embed._dispatch.limiter import aask
+from opensearch_embed._dispatch.threads import LOOK_AGAIN_SECONDS
 from opensearch_embed._dispatch.turnstile import Turnstile
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ async def await_turn(
             wait = await atry_turn(turnstile, turn, deadline)
             if wait == LEAVES_NOW:
                 return True
-            await signal.wait(min(wait, deadline - monotonic()))
+            await signal.wait(min(wait, deadline - monotonic(), LOOK_AGAIN_SECONDS))
     except BaseException:
         turnstile.drop(turn)
         raise

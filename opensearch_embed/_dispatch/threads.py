@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SLICE_SECONDS = 0.5
 """How long a thread waits at a time: on Windows Ctrl-C does not wake a wait."""
 
+LOOK_AGAIN_SECONDS = 1.0
+"""Whoever waits for a turn looks again after so long: a wake-up may have been cut short, or an abandoned loop's."""
+
 IDLE_SECONDS = 1.0
 """After which an idle worker ends. Starting one takes a tenth of a millisecond."""
 
@@ -72,7 +75,7 @@ def wait_for_turn(
             wait = try_turn(turnstile, turn, deadline)
             if wait == LEAVES_NOW:
                 return True
-            signal.wait(min(wait, deadline - monotonic()))
+            signal.wait(min(wait, deadline - monotonic(), LOOK_AGAIN_SECONDS))
     except BaseException:
         turnstile.drop(turn)
         raise

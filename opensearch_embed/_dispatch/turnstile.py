@@ -1,7 +1,8 @@
 """One dispatcher behind one lock, for all clients of a process that share a rate; and who is woken when it changes.
 
-A finaliser may run in the middle of anything, also of what holds the lock, so `drop` never waits for it: what is
-dropped goes into a queue that the next operation empties. Nothing is called back under the lock.
+A finaliser or a signal may come in the middle of anything, also of what holds the lock. So `drop` never waits for it,
+and the thread that holds it never asks for it again: what is to be done goes into a queue, which is emptied when the
+lock is free. Nothing is called back under the lock.
 """
 
 import functools
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from opensearch_embed._dispatch.dispatcher import Dispatcher, Outcome
+from opensearch_embed._dispatch.dispatcher import LEAVES_NOW, Dispatcher, Outcome
 from opensearch_embed._dispatch.lanes import Turn
 from opensearch_embed._dispatch.rate import Rate
 from opensearch_embed._dispatch.redis_quota import RedisQuota
@@ -43,57 +44,81 @@ class Turnstile:
         self.limiter = limiter
         self._dispatcher = Dispatcher(qps, limited=limiter is not None)
         self._lock = threading.Lock()
-        self._dropped: deque[Turn] = deque()
+        self._holder: int | None = None
+        self._later: deque[Callable[[float], object]] = deque()
         self._quiet_until: dict[str, float] = {}
 
     def take(self, turn: Turn) -> float:
         """Take a turn, if it is due. See `Dispatcher.take`."""
+        if self._is_mine:
+            return LEAVES_NOW  # a finaliser that embeds must not wait for what waits for it
         return self._locked(lambda now: self._dispatcher.take(turn, now))
 
     def permit(self, granted: bool) -> None:
         """Note what the limiter said."""
-        self._locked(lambda _: self._dispatcher.permit(granted))
+        self._now_or_later(lambda _: self._dispatcher.permit(granted))
 
     def answer(self, turn: Turn, outcome: Outcome, *, keep: bool = False) -> bool:
         """Note how a request ended; tell whether it found an outage."""
         before = self._pace()
-        found: bool = self._locked(lambda now: self._dispatcher.answer(turn, outcome, now, keep=keep))
+        found = self._now_or_later(lambda now: self._dispatcher.answer(turn, outcome, now, keep=keep))
         self._tell(before)
-        return found
+        return before[0] if found is None else found
 
     def drop(self, turn: Turn) -> None:
         """Forget a turn, wherever it is. Waits for nothing."""
-        self._dropped.append(turn)
-        # Whoever holds the lock looks at the queue once more when it lets go.
-        while self._dropped and self._lock.acquire(blocking=False):
-            self._finish(None)
+        self._later.append(lambda _: self._dispatcher.drop(turn))
+        self._catch_up()
 
     def close(self) -> None:
         """Close what is idle."""
 
+    @property
+    def _is_mine(self) -> bool:
+        """Whether this thread holds the lock, and a finaliser or a signal has come in between."""
+        return self._holder == threading.get_ident() and self._lock.locked()
+
+    def _now_or_later(self, operation: Callable[[float], T]) -> T | None:
+        if self._is_mine:
+            self._later.append(operation)
+            return None
+        return self._locked(operation)
+
     def _locked(self, operation: Callable[[float], T]) -> T:
-        self._lock.acquire()
-        result: T = self._finish(operation)
-        while self._dropped and self._lock.acquire(blocking=False):
-            self._finish(None)
+        # `with` alone takes a lock and gives it back, whatever interrupts.
+        with self._lock:
+            found, wake = self._held(operation)
+        self._wake(wake)
+        self._catch_up()
+        result: T = found
         return result
 
-    def _finish(self, operation: Callable[[float], T] | None) -> Any:
-        """Do what needs the lock, which is held; let go of it, and wake who has come to the front."""
-        result, wake = None, []
+    def _catch_up(self) -> None:
+        """Do what was put off, unless somebody holds the lock, who looks once more when it is free again."""
+        while self._later and not self._lock.locked():
+            with self._lock:
+                _, wake = self._held(None)
+            self._wake(wake)
+
+    def _held(self, operation: Callable[[float], T] | None) -> tuple[Any, list[Turn]]:
+        """Do what needs the lock, which is held; return what came of it, and who has come to the front."""
         try:
-            while self._dropped:
-                self._dispatcher.drop(self._dropped.popleft())
+            self._holder = threading.get_ident()
             now = time.monotonic()
-            if operation is not None:
-                result = operation(now)
-            wake = self._dispatcher.to_wake(now)
+            while self._later:
+                self._later.popleft()(now)
+            result = None if operation is None else operation(now)
+            return result, self._dispatcher.to_wake(now)
         finally:
-            self._lock.release()
-        for turn in wake:
-            if not turn.wake():
-                self._dropped.append(turn)  # its event loop is closed
-        return result
+            self._holder = None
+
+    def _wake(self, turns: list[Turn]) -> None:
+        for turn in turns:
+            if not turn.wake():  # its event loop is closed
+                self._later.append(functools.partial(self._forget, turn))
+
+    def _forget(self, turn: Turn, _: float) -> None:
+        self._dispatcher.drop(turn)
 
     def _pace(self) -> tuple[bool, float]:
         rate = self._dispatcher.rate
@@ -141,6 +166,8 @@ class SharedTurnstile(Turnstile):
 
     def take(self, turn: Turn) -> float:
         """Take a turn, if it is due. See `Dispatcher.take`."""
+        if self._is_mine:
+            return LEAVES_NOW
         return self._shared(lambda now: self._dispatcher.take(turn, now))
 
     def close(self) -> None:

@@ -89,9 +89,8 @@ class AiohttpTransport:
                 if response.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
                     raise aiohttp.ServerDisconnectedError("another protocol, which nobody asked for")
                 content, complete = await self._read(response.content)
-                if complete and protocol is not None:
-                    protocol.last.check(body, content, response.status)
-                if response.status in NOT_AGAIN_HERE and protocol is not None:
+                sound = not complete or protocol is None or protocol.last.check(body, content, response.status)
+                if protocol is not None and (not sound or response.status in NOT_AGAIN_HERE):
                     protocol.force_close()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise target.translate(error, ERRORS, seconds) from error

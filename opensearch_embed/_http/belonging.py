@@ -8,7 +8,7 @@ It knows no HTTP library: only what was sent and received on one connection befo
 import select
 import socket
 
-from opensearch_embed.errors import ResponseError, TransportError
+from opensearch_embed.errors import ResponseError
 
 MAX_INTERIM = 20
 """Interim answers (1xx) to one request, at most."""
@@ -37,29 +37,25 @@ class LastAnswer:
         self._sent: int | None = None
         self._received: tuple[int, int] | None = None
 
-    def check(self, sent: bytes, received: bytes, status: int) -> None:
-        """Note an exchange.
+    def check(self, sent: bytes, received: bytes, status: int) -> bool:
+        """Note an exchange; tell whether the connection may be used again.
+
+        An answer that is the one before it, byte for byte, may have been sent twice. To the same texts it is right all
+        the same, and an error is an error; but whatever else comes on that connection may be one answer late.
 
         Raises:
-            TransportError: It is no answer: the server was tired of a connection that was idle.
-            ResponseError: The answer is the one before it, byte for byte, which was to other texts.
+            ResponseError: It was an answer to other texts.
         """
-        used, self._used = self._used, True
-        if status == REQUEST_TIMEOUT and used:
-            raise TransportError(
-                "The server closed the connection, which had been idle for too long (408), before it read the request. "
-                "The pending texts can be run again."
-            )
-        if not 200 <= status < 300:
-            self._sent = self._received = None
-            return
         before = self._sent, self._received
         self._sent, self._received = hash(sent), _fingerprint(received)
-        if before[0] is not None and before[0] != self._sent and before[1] == self._received:
+        if before[1] != self._received:
+            return True
+        if 200 <= status < 300 and before[0] != self._sent:
             raise ResponseError(
                 "The service's answer repeats, byte for byte, the one before it on the same connection, which was to "
                 "other texts. A gateway may be at fault: it is asked for again on another connection."
             )
+        return False
 
 
 def is_quiet(sock: socket.socket | None) -> bool:

@@ -111,9 +111,8 @@ class Exchange:
 
     def believe(self, sent: bytes, received: bytes, status: int) -> None:
         """Take a whole answer, and let the connection be used again. See `LastAnswer.check`."""
-        if self.returned is not None:
-            self.returned.last.check(sent, received, status)
-        self._sound = status not in NOT_AGAIN_HERE
+        sound = self.returned is None or self.returned.last.check(sent, received, status)
+        self._sound = sound and status not in NOT_AGAIN_HERE
 
     def connect(self, host: str, port: int, options: Any) -> socket.socket:
         """Return a connected socket. An address that is silent leaves the next one, and the answer, their time."""

@@ -124,7 +124,7 @@ class RequestsTransport:
             if raw.length_remaining is not None and raw.length_remaining <= limit:
                 return raw.read(decode_content=False), True
             content = raw.read(limit + 1, decode_content=False)
-        except (lower.ProtocolError, lower.SSLError):
+        except (lower.ProtocolError, lower.SSLError, ValueError):  # the last: a chunk of less than nothing
             return b"", False
         return content, len(content) <= limit
 

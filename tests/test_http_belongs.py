@@ -192,19 +192,33 @@ def test_a_repeated_answer_is_not_believed(opened: Any) -> None:
 
 
 def test_the_same_answer_to_the_same_texts_is_believed(opened: Any) -> None:
-    """A request that is sent again may well be answered alike."""
+    """A request that is sent again may well be answered alike; but its connection is left, lest it was sent twice."""
     with RawServer(default=echo) as server:
         send = opened(server)
         assert [send(b"one").body for _ in range(3)] == [b"one"] * 3
-        assert server.connections == 1
+        assert server.connections == 2
 
 
 def test_errors_may_repeat(opened: Any) -> None:
-    """Refusals say the same to everybody."""
+    """Refusals say the same to everybody; the connection is left all the same."""
     with RawServer(default=reply(503, b"busy")) as server:
         send = opened(server)
         assert [send(body).status for body in (b"one", b"two", b"three")] == [503] * 3
-        assert server.connections == 1
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_what_comes_twice_shifts_no_later_answer(opened: Any, status: int) -> None:
+    """The second one, in place of the next request's answer, is the last that is read there."""
+
+    def twice(connection: Connection, request: RawRequest) -> None:
+        connection.send(http(status, b"again"))
+        echo(connection, request)
+
+    with RawServer(reply(status, b"again"), twice, default=echo) as server:
+        send = opened(server)
+        assert [send(b"one").body, send(b"one").body] == [b"again"] * 2
+        assert [send(body).body for body in (b"two", b"three")] == [b"two", b"three"]
 
 
 # --- deadlines ---

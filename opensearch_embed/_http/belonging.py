@@ -44,8 +44,15 @@ class LastAnswer:
         the same, and an error is an error; but whatever else comes on that connection may be one answer late.
 
         Raises:
+            TransportError: It is no answer: the server was tired of a connection that was idle.
             ResponseError: It was an answer to other texts.
         """
+        used, self._used = self._used, True
+        if status == REQUEST_TIMEOUT and used:
+            raise TransportError(
+                "The server closed the connection, which had been idle for too long (408), before it read the request. "
+                "The pending texts can be run again."
+            )
         before = self._sent, self._received
         self._sent, self._received = hash(sent), _fingerprint(received)
         if before[1] != self._received:

@@ -8,7 +8,7 @@ It knows no HTTP library: only what was sent and received on one connection befo
 import select
 import socket
 
-from opensearch_embed.errors import ResponseError
+from opensearch_embed.errors import ResponseError, TransportError
 
 MAX_INTERIM = 20
 """Interim answers (1xx) to one request, at most."""

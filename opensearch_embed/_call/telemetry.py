@@ -15,20 +15,16 @@ from contextlib import AbstractContextManager
 from functools import wraps
 from time import perf_counter, time_ns
 from types import TracebackType
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Self
+from typing import Any, Concatenate, ParamSpec, Self
 from urllib.parse import urlsplit
 
+from opensearch_embed._call.instruments import Instruments, instruments
 from opensearch_embed._dispatch.sharing import SharedRequest
-from opensearch_embed._loading import load
 from opensearch_embed.errors import OpenSearchEmbedError
 from opensearch_embed.settings import Settings
 
 PROVIDER = "alibaba_cloud.opensearch"
 """The conventions have no name for this service; theirs for others are made so (`aws.bedrock`)."""
-
-SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
-TOKENS = [4**power for power in range(14)]
-"""The bucket boundaries that the conventions advise."""
 
 DIMENSION = "gen_ai.embeddings.dimension.count"
 """An attribute of the span; the conventions do not have it on the measures."""
@@ -81,7 +77,7 @@ UNWATCHED = Watch()
 class Watched(Watch):
     """One call that OpenTelemetry is told of."""
 
-    def __init__(self, instruments: "_Instruments", attributes: dict[str, Any]) -> None:
+    def __init__(self, instruments: Instruments, attributes: dict[str, Any]) -> None:
         self._instruments = instruments
         self._attributes = attributes
         self._begun = perf_counter()
@@ -185,84 +181,25 @@ class Telemetry:
     def watch(self) -> Watch:
         """Begin to watch a call; whoever asks must `end` it, or leave its `with`."""
         try:
-            instruments = _instruments()
-            if instruments is None:
+            found = instruments(_begin_to_tell)
+            if found is None:
                 return UNWATCHED
             tell_ends()
-            return Watched(instruments, self._attributes)
+            return Watched(found, self._attributes)
         except Exception as error:  # noqa: BLE001 - see `_harmless`
             _logger.debug("OpenTelemetry failed to note a call: %s", type(error).__name__)
             return UNWATCHED
-
-
-# --- OpenTelemetry's side ---
-
-
-class _Instruments:
-    """The tracer and the histograms of the providers that are set; of others, once others are."""
-
-    def __init__(self, api: "_Api", providers: tuple[Any, Any]) -> None:
-        self.api = api
-        self.providers = providers
-        tracing, metering = providers
-        version = load("importlib.metadata").version("opensearch-embed")
-        self._tracer = tracing.get_tracer("opensearch_embed", version)
-        meter = metering.get_meter("opensearch_embed", version)
-        self.seconds = meter.create_histogram(
-            "gen_ai.client.operation.duration",
-            unit="s",
-            description="GenAI operation duration.",
-            explicit_bucket_boundaries_advisory=SECONDS,
-        )
-        self.tokens = meter.create_histogram(
-            "gen_ai.client.token.usage",
-            unit="{token}",
-            description="Number of input and output tokens used.",
-            explicit_bucket_boundaries_advisory=TOKENS,
-        )
-
-    def start_span(self, attributes: dict[str, Any]) -> Any:
-        name = f"{attributes['gen_ai.operation.name']} {attributes['gen_ai.request.model']}"
-        return self._tracer.start_span(name, kind=self.api.trace.SpanKind.CLIENT, attributes=attributes)
-
-    def within(self, span: Any) -> Any:
-        return self.api.trace.set_span_in_context(span)
-
-
-class _Api(NamedTuple):
-    trace: Any
-    metrics: Any
-    context: Any
-
-
-_api: _Api | bool | None = None
-_made: _Instruments | None = None
-
-
-def _instruments() -> _Instruments | None:
-    """Return what is told of a call that begins; `None` without OpenTelemetry, which is looked for once."""
-    global _api, _made
-    if _api is None:
-        try:
-            _api = _Api(*(load(f"opentelemetry.{name}") for name in _Api._fields))
-        except Exception:  # noqa: BLE001 - not installed, or not fit for use
-            _api = False
-        else:
-            gc.callbacks.append(_note_collector)
-            atexit.register(tell_ends)
-    if not isinstance(_api, _Api):
-        return None
-    providers = (_api.trace.get_tracer_provider(), _api.metrics.get_meter_provider())
-    made = _made
-    if made is None or made.providers[0] is not providers[0] or made.providers[1] is not providers[1]:
-        made = _made = _Instruments(_api, providers)
-    return made
 
 
 # --- what the garbage collector ends ---
 
 _ends: deque[Callable[[], None]] = deque()
 _collector: int | None = None
+
+
+def _begin_to_tell() -> None:
+    gc.callbacks.append(_note_collector)
+    atexit.register(tell_ends)
 
 
 def tell_ends() -> None:

@@ -67,7 +67,7 @@ class Turnstile:
 
     def drop(self, turn: Turn) -> None:
         """Forget a turn, wherever it is. Waits for nothing."""
-        self._later.append(lambda _: self._dispatcher.drop(turn))
+        self._later.append(functools.partial(self._forget, turn))
         self._catch_up()
 
     def close(self) -> None:

@@ -21,7 +21,30 @@ _BUFFER_BYTES = 1 << 20
 _BAD_CELL = re.compile(r"In CSV column #(\d+): .*conversion error to (\w+)")
 
 
-class ParquetInput:
+class _Columns:
+    """Rows that are read by columns, block by block."""
+
+    _column: str
+
+    def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        """Yield these columns, or all."""
+        raise NotImplementedError
+
+    def values(self) -> Iterator[list[Any]]:
+        """Yield the texts, block by block; what is not a text as what it is."""
+        for batch in self._batches([self._column]):
+            yield _texts(batch.column(0))
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield all columns, block by block."""
+        return self._batches(None)
+
+    def records(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield all columns as Python sees them, block by block."""
+        return (batch.to_pylist() for batch in self.batches())
+
+
+class ParquetInput(_Columns):
     """Rows of Parquet files.
 
     Attributes:
@@ -45,26 +68,13 @@ class ParquetInput:
         check_column(self.schema, column)
         self._column = column
 
-    def values(self) -> Iterator[list[Any]]:
-        """Yield the texts, block by block; what is not a text as what it is."""
-        for batch in self._batches([self._column]):
-            yield _texts(batch.column(0))
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield all columns, block by block."""
-        return self._batches(None)
-
-    def records(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield all columns as Python sees them, block by block."""
-        return (batch.to_pylist() for batch in self.batches())
-
     def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         for path in self._paths:
             with _parquet(path) as file:
                 yield from file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
 
 
-class CsvInput:
+class CsvInput(_Columns):
     """Rows of CSV or TSV files. The text column is text; the others are what pyarrow takes them for.
 
     All cells are looked at once before anything is sent: a column whose later cells do not fit its first ones is text.
@@ -78,19 +88,6 @@ class CsvInput:
         self.rows = self.bytes = 0
         self.schema = self._survey()
         check_column(self.schema, column)
-
-    def values(self) -> Iterator[list[Any]]:
-        """Yield the texts, block by block."""
-        for batch in self._batches([self._column]):
-            yield _texts(batch.column(0))
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield all columns, block by block."""
-        return self._batches(None)
-
-    def records(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield all columns as Python sees them, block by block."""
-        return (batch.to_pylist() for batch in self.batches())
 
     def _survey(self) -> pa.Schema:
         """Count the rows, and find types that fit every cell."""

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Literal, NoReturn
 
 import typer
@@ -166,20 +167,21 @@ def check(
 
     Example: opensearch-embed check --model ops-text-embedding-001
     """
+    made = partial(
+        EmbeddingClient,
+        model,
+        endpoint=endpoint,
+        api_key=api_key,
+        workspace=workspace,
+        dimension=dimension,
+        timeout=timeout,
+        allow_http=allow_http,
+        ca_bundle=ca_bundle,
+        proxy=proxy,
+    )
     try:
-        with EmbeddingClient(
-            model,
-            endpoint=endpoint,
-            api_key=api_key,
-            workspace=workspace,
-            dimension=dimension,
-            timeout=timeout,
-            retry_timeout=0,  # one request: the first answer is what the user wants to see
-            max_attempts=1,
-            allow_http=allow_http,
-            ca_bundle=ca_bundle,
-            proxy=proxy,
-        ) as client:
+        # One request: the first answer is what the user wants to see.
+        with made(retry_timeout=0, max_attempts=1) as client:
             start = time.perf_counter()
             [vector] = client.embed([CHECK_TEXT], "query")
             milliseconds = (time.perf_counter() - start) * 1000
@@ -201,17 +203,7 @@ def check(
         from opensearch_embed.cli.probing import print_findings
 
         try:
-            with EmbeddingClient(
-                model,
-                endpoint=endpoint,
-                api_key=api_key,
-                workspace=workspace,
-                dimension=dimension,
-                timeout=timeout,
-                allow_http=allow_http,
-                ca_bundle=ca_bundle,
-                proxy=proxy,
-            ) as client:
+            with made() as client:
                 print_findings(client)
         except OpenSearchEmbedError as error:
             _fail("check", f"{type(error).__name__}: {_as_options(str(error))}")

@@ -393,7 +393,7 @@ def test_a_stream_of_the_same_client_is_collected_by_another_thread() -> None:
     ):
         collecting = threads.submit(collect)
         try:
-            for number in range(20):
+            for number in range(6):
                 cycle: list[Any] = [client.iter_embed(f"other {number} {at}" for at in range(3000))]
                 next(cycle[0])
                 cycle.append(cycle)

@@ -160,7 +160,7 @@ def test_it_can_be_paused(emulator: Emulator, open_page: Callable[..., Page]) ->
     pause.press("Space")
     expect(page.locator("#answered")).to_have_text("1")
     expect(page.locator("#state")).to_have_text("Live")
-    assert len(asked) == 1
+    assert asked != []
 
 
 def test_it_says_when_the_emulator_is_gone(browser: Browser) -> None:

@@ -29,7 +29,10 @@ def execute(notebook: nbformat.NotebookNode) -> None:
     """Run all cells of a notebook in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name="python3", resources=resources).execute()
+        client = NotebookClient(
+            notebook, timeout=CELL_SECONDS, kernel_name="python3", resources=resources, coalesce_streams=True
+        )
+        client.execute()
 
 
 def is_executed(notebook: nbformat.NotebookNode) -> bool:

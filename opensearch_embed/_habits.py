@@ -25,7 +25,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "endpoint": (
         *("url", "host", "hosts", "hostname", "base_url", "api_base", "api_url", "api_host", "server_url", "domain"),
         *("openai_api_base", "opensearch_url", "opensearch_endpoint", "aisearch_endpoint", "endpoint_url"),
-        *("azure_endpoint", "dashscope_api_base", "base_http_api_url"),
+        *("azure_endpoint", "dashscope_api_base", "voyage_api_base", "base_http_api_url"),
     ),
     "workspace": ("workspace_name", "workspace_id", "aisearch_workspace", "namespace"),
     "dimension": ("dim", "dims", "dimensions", "embedding_dim", "embedding_size", "output_dimensionality", "size"),
@@ -35,8 +35,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "limiter": ("rate_limiter",),
     "max_attempts": ("max_retries", "retries", "num_retries", "max_retry", "retry_count"),
     "max_concurrency": ("max_workers", "num_workers", "workers", "concurrency", "parallelism", "max_connections"),
-    "overflow": ("truncate", "truncation", "check_embedding_ctx_length"),
-    "length_function": ("tokenizer", "count_tokens", "len_function"),
+    "overflow": ("truncate", "truncation", "check_embedding_ctx_length", "embedding_ctx_length"),
+    "length_function": ("tokenizer", "tiktoken_model_name", "count_tokens", "len_function"),
     "cache": ("cache_path", "cache_folder", "cache_dir", "embeddings_cache"),
     "ca_bundle": ("verify", "verify_ssl", "verify_certs", "ca_certs", "ssl_context", "cafile"),
     "proxy": ("proxies", "openai_proxy", "http_proxy", "https_proxy", "proxy_url"),
@@ -56,15 +56,23 @@ _REMARKS = {
 
 _WITHOUT = {
     "default_headers": "The client sends its own headers alone.",
+    "user_agent": "The client sends its own headers alone.",
     "headers": "The client sends its own headers alone.",
     "default_query": "The client makes its own URL.",
-    "organization": "The account is the key's.",
-    "http_client": "The client has its own connections; `proxy`, `ca_bundle` and `timeout` are about them.",
-    "async_client": "The client has its own connections; `proxy`, `ca_bundle` and `timeout` are about them.",
+    "model_kwargs": "Each argument is one of its own.",
+    "openai_api_version": "The service has one version.",
+    "tiktoken_enabled": "Texts are sent, not tokens.",
+    **dict.fromkeys(("organization", "openai_organization"), "The account is the key's."),
+    **dict.fromkeys(
+        ("client", "async_client", "http_client", "http_async_client", "httpx_client", "httpx_async_client"),
+        "The client has its own connections; `proxy`, `ca_bundle` and `timeout` are about them.",
+    ),
     "input_type": "It is said with each call: embed_query is for queries, all else for documents.",
     "text_type": "It is said with each call: embed_query is for queries, all else for documents.",
     "normalize": "Vectors are handed on as the service sends them.",
-    "encoding_format": "Vectors are floats.",
+    **dict.fromkeys(
+        ("encoding_format", "embedding_type", "embedding_types", "output_dtype", "output_type"), "Vectors are floats."
+    ),
 }
 """Names that have no argument here, and why."""
 

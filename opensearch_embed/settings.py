@@ -4,6 +4,7 @@ This is the only file that reads the environment. It opens no connection.
 """
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -123,7 +124,7 @@ def _variable(argument: str) -> str:
 def _find(argument: str, value: str | None, default: str | None = None) -> str:
     variable, source = _variable(argument), argument
     if value is None:
-        value, source = os.environ.get(variable), variable
+        value, source = _unquoted(os.environ.get(variable)), variable
     if value is None or (default is not None and source == variable and not value.strip()):
         value = default
     advice = f"pass {argument}=... or set the environment variable {' or '.join(reversed(VARIABLES[argument]))}"
@@ -134,6 +135,12 @@ def _find(argument: str, value: str | None, default: str | None = None) -> str:
     if not value.strip():
         raise ConfigurationError(f"{source} is blank: {advice}. {EMULATOR_HINT}")
     return value.strip()
+
+
+def _unquoted(value: str | None) -> str | None:
+    """Take off the quotes that `docker run --env-file` leaves around a value."""
+    found = re.fullmatch(r"""\s*(["'])(.*)\1\s*""", value or "", re.DOTALL)
+    return found[2] if found else value
 
 
 def _api_key(given: SecretString | None) -> Secret:

@@ -97,7 +97,9 @@ def test_the_model_has_another_name_in_each() -> None:
 
 
 @pytest.mark.parametrize("kind", [EmbeddingClient, *KINDS])
-@pytest.mark.parametrize("name", ["default_headers", "http_client", "input_type", "organization"])
+@pytest.mark.parametrize(
+    "name", ["default_headers", "http_client", "httpx_client", "client", "input_type", "organization", "output_dtype"]
+)
 def test_what_there_is_not_is_said(kind: Any, name: str) -> None:
     """Where no argument does it, the error says why instead of guessing."""
     with pytest.raises(ConfigurationError, match=f"Unknown argument '{name}'") as caught:

@@ -64,7 +64,25 @@ def test_an_argument_goes_before_the_environment(
     assert shown(resolve_settings(), name) == becomes[1]
 
 
-@pytest.mark.parametrize("blank", [None, "", " \n"])
+@pytest.mark.parametrize("quoted", ['"{}"', " '{}'\n", '"{} "'])
+@pytest.mark.parametrize(("name", "variable", "argument", "value", "becomes", "default"), SOURCES)
+def test_quotes_around_a_variable_are_taken_off(
+    environment: pytest.MonkeyPatch,
+    quoted: str,
+    name: str,
+    variable: str,
+    argument: str,
+    value: str,
+    becomes: Any,
+    default: Any,
+) -> None:
+    """`docker run --env-file` leaves them."""
+    del argument, default
+    environment.setenv(variable, quoted.format(value))
+    assert shown(resolve_settings(), name) == becomes[1]
+
+
+@pytest.mark.parametrize("blank", [None, "", " \n", '""', "' '"])
 @pytest.mark.parametrize("row", OPTIONAL, ids=lambda row: row[0])
 def test_a_default_goes_last(environment: pytest.MonkeyPatch, row: Any, blank: str | None) -> None:
     """Without an argument, and with a variable that is missing or blank, the default counts."""

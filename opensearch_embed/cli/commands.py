@@ -104,6 +104,7 @@ def _emulator_lines(url: str, api_key: str, vectors: str, qps: float) -> Iterabl
     limit = f"at most {qps:g} requests a second" if qps else "no limit on requests"
     return (
         f"Serving {url} ({vectors} vectors, {limit}). Ctrl-C stops it.",
+        f"To look at it, open {url}/ in a browser.",
         "",
         "In another terminal:",
         "",

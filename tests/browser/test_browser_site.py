@@ -1,0 +1,189 @@
+"""The docs site, as its readers have it: built strictly, served from this machine, opened in a real browser."""
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+import langchain_opensearch_embed
+import llama_index_opensearch_embed
+import opensearch_embed
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Html(HTMLParser):
+    """What a built page has, and what it asks for."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.paragraphs: list[str] = []
+        self._inside: list[str] = []
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        has = {name: value or "" for name, value in attrs}
+        self.ids.update(has[name] for name in ("id", "name") if name in has)
+        if tag == "a" and "href" in has:
+            self.links.append(has["href"])
+        self.loaded += [has[name] for name in ("src", "srcset", "data", "poster") if name in has]
+        if tag == "link" and has["rel"] not in ("prev", "next"):
+            self.loaded.append(has["href"])
+        if tag in ("p", "pre"):
+            self._inside.append(tag)
+            self.paragraphs.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note a tag's end."""
+        if self._inside[-1:] == [tag]:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        """Note a text."""
+        if self._inside[-1:] == ["p"]:
+            self.paragraphs[-1] += data
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` does: a warning fails."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[str, Html]:
+    """All pages, by their path on the server."""
+    return {
+        file.relative_to(site).as_posix().removesuffix("index.html"): Html(file)
+        for file in sorted(site.rglob("*.html"))
+        if file.name != "404.html"
+    }
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files, and says nothing."""
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """Where the site is served."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def opened(browser: Browser, address: str, **options: Any) -> Iterator[tuple[Page, list[str]]]:
+    """A tab, and what went wrong in it: errors, failed requests, requests to elsewhere."""
+    faults: list[str] = []
+    with closing(browser.new_context(**options)) as context:
+        page = context.new_page()
+        page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("requestfailed", lambda asked: faults.append(f"failed: {asked.url}"))
+        page.on("response", lambda got: faults.append(f"{got.status}: {got.url}") if got.status >= 400 else None)
+        page.on("request", lambda asked: None if asked.url.startswith((address, "data:")) else faults.append(asked.url))
+        yield page, faults
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_each_page_opens(browser: Browser, address: str, pages: dict[str, Html], width: int, scheme: str) -> None:
+    """No error, no failed request, none to elsewhere, no picture missing; and the page is as wide as the window."""
+    wrong = []
+    with opened(browser, address, viewport={"width": width, "height": 900}, color_scheme=scheme) as (page, faults):
+        for path in pages:
+            page.goto(address + path, wait_until="networkidle")
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            blank = page.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)")
+            wrong += [f"{path}: {fault}" for fault in [*faults, *blank]]
+            wrong += [f"{path}: {wide} pixels wide"] if wide > width else []
+            faults.clear()
+    assert len(pages) > 25
+    assert wrong == []
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[str, Html]) -> None:
+    """Scripts, styles, fonts and pictures are all in the site, so that it can be read with no network."""
+    loaded = {(path, urljoin("http://here/" + path, url)) for path, page in pages.items() for url in page.loaded}
+    assert len(loaded) > len(pages)
+    assert [found for found in loaded if not found[1].startswith(("http://here/", "data:"))] == []
+    for file in site.rglob("*.css"):
+        urls = re.findall(r"(?:url\(|@import )[\"']?([^\"')]+)", file.read_text(encoding="utf-8"))
+        assert [url for url in urls if "//" in url and not url.startswith("data:")] == [], file
+
+
+def test_each_link_leads_somewhere(pages: dict[str, Html], site: Path) -> None:
+    """Each link within the site leads to a page or a file that is there, and to an anchor that it has."""
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            url = urlsplit(urljoin("http://here/" + path, link))
+            if url.netloc == "here":
+                target, anchor = unquote(url.path).lstrip("/"), unquote(url.fragment)
+                there = anchor in pages[target].ids or not anchor if target in pages else (site / target).is_file()
+                broken += [] if there else [f"{path}: {link}"]
+    assert broken == []
+
+
+def test_no_markdown_is_left(pages: dict[str, Html]) -> None:
+    """No list or table is read as a paragraph: the site reads Markdown more strictly than the repository's web page."""
+    marks = re.compile(r"^ *(?:[-*] |\d+\. |\| |```|:::|#+ )", re.MULTILINE)
+    left = [(path, text) for path, page in pages.items() for text in page.paragraphs if marks.search(text)]
+    assert left == []
+
+
+def test_the_reference_has_every_public_name(pages: dict[str, Html]) -> None:
+    """Each class and function that the packages offer has its entry; constants are named in the text."""
+    there = {anchor for page in pages.values() for anchor in page.ids}
+    for package in (opensearch_embed, langchain_opensearch_embed, llama_index_opensearch_embed):
+        public = {name for name in package.__all__ if isinstance(getattr(package, name), type)}
+        assert {f"{package.__name__}.{name}" for name in public} <= there
+
+
+def test_the_search_finds(browser: Browser, address: str) -> None:
+    """Words typed into the search lead to a page, with no server but this one."""
+    with opened(browser, address, viewport={"width": 1280, "height": 900}) as (page, faults):
+        page.goto(address)
+        page.get_by_placeholder("Search").click()
+        page.keyboard.type("one quota in redis")
+        hit = page.locator(".md-search-result__link").first
+        expect(hit).to_contain_text("Rate limits", timeout=20_000)
+        hit.click()
+        expect(page).to_have_url(re.compile("/rate-limits/"))
+        assert faults == []
+
+
+def test_the_colours_can_be_chosen(browser: Browser, address: str) -> None:
+    """The reader's choice goes before the system's, on the next page too."""
+    with opened(browser, address, color_scheme="dark") as (page, _):
+        page.goto(address)
+        expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "slate")
+        page.get_by_title("Change to light colours").click()
+        expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "default")
+        page.goto(address + "errors/")
+        expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "default")

@@ -14,10 +14,7 @@ WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
 
-# The theme prints an advertisement otherwise.
-SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
-
-.PHONY: help demo test alive versions cluster lint bench notebooks wheel-check peer fuzz soak mutation docs docs-serve dist clean
+.PHONY: help demo test alive browser versions cluster lint bench notebooks wheel-check peer fuzz soak mutation docs docs-serve dist clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -27,12 +24,15 @@ help:  ## list these commands
 demo: $(VENV)/.installed  ## search a small corpus through LangChain and LlamaIndex, with no key
 	@$(BIN)/opensearch-embed demo
 
-test: $(VENV)/.group-test  ## run the tests, with branch coverage; not the long ones of `alive`
-	@$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term --ignore=tests/alive --ignore=tests/cluster
+test: $(VENV)/.group-test  ## run the tests, with branch coverage; not the long ones of `alive`, nor `browser`
+	@$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term --ignore=tests/alive --ignore=tests/browser --ignore=tests/cluster
 	@$(BIN)/coverage report --include=$(WHOLE) --fail-under=100 >$(VENV)/whole || { cat $(VENV)/whole; exit 1; }
 
 alive: $(VENV)/.group-test  ## forks, dead threads, nested loops, Ctrl-C, outages, at length: some minutes
 	@$(BIN)/python -m pytest --numprocesses=auto tests/alive
+
+browser: $(VENV)/.group-browser  ## pages in headless Chromium, which must be there (Debian: apt install chromium)
+	@$(BIN)/python -m pytest tests/browser
 
 versions:  ## what must stay alive, on each other Python from 3.11 on that is to be had here
 	@bash .ci/versions.sh

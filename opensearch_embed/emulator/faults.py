@@ -5,6 +5,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Literal, get_args
 
@@ -91,7 +92,7 @@ def make_failure(
     if retry_after is not None:
         merged["Retry-After"] = str(retry_after)
     merged.update(headers or {})
-    return Reply(status, reply.body, merged)
+    return replace(reply, headers=merged)
 
 
 async def break_connection(transport: asyncio.Transport, reply: Reply, kind: BreakKind) -> None:

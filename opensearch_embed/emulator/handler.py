@@ -1,6 +1,7 @@
 """One request from arrival to answer: noted, perhaps failed on purpose, checked, answered.
 
-What the service would say is decided in `service`, what goes wrong in `faults`; this file joins the two.
+What the service would say is decided in `service` and, for its second door, `compatible`; what goes wrong, in `faults`;
+this file joins them.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
+from opensearch_embed.emulator import compatible
 from opensearch_embed.emulator.faults import BreakKind, Faults, break_connection
 from opensearch_embed.emulator.journal import Journal, Record
 from opensearch_embed.emulator.nature import Nature
@@ -22,11 +24,12 @@ from opensearch_embed.emulator.service import (
     Job,
     Refused,
     Reply,
-    check_address,
     check_key,
+    check_method,
     check_workspace,
     count_tokens,
     error_reply,
+    find_model,
     gateway_reply,
     read_job,
     success_reply,
@@ -70,6 +73,8 @@ class Handler:
                 reply = fault
             else:
                 reply = await self._answer(request, record, len(raw), fault)
+            if compatible.is_compatible(record.path):
+                reply = compatible.in_openai_form(reply)
             if fault == "garbled":
                 reply = Reply(reply.status, reply.body[: len(reply.body) // 2], reply.headers)
             self.journal.usage.outcomes[fault if isinstance(fault, str) else reply.status] += 1
@@ -117,14 +122,19 @@ class Handler:
         tokens = sum(map(count_tokens, job.texts))
         if fault is None:
             self.journal.count_success(len(job.texts), tokens)
+        if compatible.is_compatible(record.path):
+            return compatible.success_reply(record, vectors, order, tokens)
         return success_reply(vectors, order, tokens, (time.monotonic() - record.received) * 1000)
 
     def _check(self, request: web.BaseRequest, record: Record, size: int) -> Job:
-        model = check_address(record.method, record.path)
+        model = None if compatible.is_compatible(record.path) else find_model(record.path)
+        check_method(record.method)
         check_key(request.headers.get("Authorization", ""), self.api_key)
         check_workspace(record.path, self.workspace)
         if not self.quota.admit(record.received):
             raise Refused(error_reply(429, "Throttling.RateQuota"))
+        if model is None:
+            return compatible.read_job(record, size, self.vectors.dimensions)
         return read_job(record, size, model, self.vectors.dimensions)
 
     async def _embed(self, job: Job) -> Floats:

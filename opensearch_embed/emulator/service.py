@@ -5,7 +5,7 @@ This file knows what a request and a reply look like, and nothing of sockets, fa
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -36,11 +36,19 @@ CODES = {400: "InvalidParameter", 429: "Throttling.RateQuota", 500: "InternalSer
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer: status, body, and headers besides the length."""
+    """One answer.
+
+    Attributes:
+        status: HTTP status.
+        body: The whole body.
+        headers: Besides the length.
+        error: Code and message of the service, where the body says these.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json;charset=utf-8"})
+    error: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +68,18 @@ class Refused(Exception):
         self.reply = reply
 
 
-def check_address(method: str, path: str) -> str:
+def find_model(path: str) -> str:
     """Return the service id in the path, or refuse as a gateway would: the service is never reached."""
     found = PATH.fullmatch(path)
     if found is None:
         raise Refused(gateway_reply(404, "Not Found"))
+    return found["model"]
+
+
+def check_method(method: str) -> None:
+    """Refuse what is no POST, as a gateway would."""
     if method != "POST":
         raise Refused(gateway_reply(405, "Method Not Allowed"))
-    return found["model"]
 
 
 def check_key(authorization: str, api_key: str) -> None:
@@ -85,35 +97,48 @@ def check_workspace(path: str, workspace: str | None) -> None:
 
 def read_job(record: Record, size: int, model: str, models: Mapping[str, int]) -> Job:
     """Check everything that is documented of a request's content."""
+    body = read_body(record, size, FIELDS)
+    if model not in models:
+        raise unknown_model(model)
+    input_type = body.get("input_type", "document")
+    if input_type not in INPUT_TYPES:
+        raise invalid(f"input_type must be one of {', '.join(INPUT_TYPES)}.")
+    return Job(read_texts(body.get("input")), input_type, model)
+
+
+def read_body(record: Record, size: int, fields: Set[str]) -> dict[str, Any]:
+    """Return a request's parameters, which are no others than `fields`."""
     if size > MAX_BODY_BYTES:
         raise Refused(gateway_reply(413, "Request Entity Too Large"))
     if record.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
-        raise _invalid("The header Content-Type must be application/json.")
-    if model not in models:
-        raise Refused(error_reply(400, "ServiceIdNotExist", f"Service id {model} does not exist."))
+        raise invalid("The header Content-Type must be application/json.")
     if not isinstance(record.body, dict):
-        raise _invalid("The body must be a JSON object.")
-    if unknown := set(record.body) - FIELDS:
-        raise _invalid(f"Unknown parameters: {', '.join(sorted(unknown))}.")
-    input_type = record.body.get("input_type", "document")
-    if input_type not in INPUT_TYPES:
-        raise _invalid(f"input_type must be one of {', '.join(INPUT_TYPES)}.")
-    return Job(_read_texts(record.body.get("input")), input_type, model)
+        raise invalid("The body must be a JSON object.")
+    if unknown := set(record.body) - fields:
+        raise invalid(f"Unknown parameters: {', '.join(sorted(unknown))}.")
+    return record.body
 
 
-def _read_texts(given: Any) -> list[str]:
+def read_texts(given: Any) -> list[str]:
+    """Check the texts themselves."""
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise _invalid("input must be a string or an array of strings.")
+        raise invalid("input must be a string or an array of strings.")
     if not 1 <= len(texts) <= MAX_TEXTS_PER_REQUEST:
-        raise _invalid(f"input must have 1 to {MAX_TEXTS_PER_REQUEST} strings, not {len(texts)}.")
+        raise invalid(f"input must have 1 to {MAX_TEXTS_PER_REQUEST} strings, not {len(texts)}.")
     if "" in texts:
-        raise _invalid(f"input[{texts.index('')}] must not be an empty string.")
+        raise invalid(f"input[{texts.index('')}] must not be an empty string.")
     return texts
 
 
-def _invalid(message: str) -> Refused:
+def invalid(message: str) -> Refused:
+    """Refuse a parameter."""
     return Refused(error_reply(400, "InvalidParameter", message))
+
+
+def unknown_model(model: str) -> Refused:
+    """Refuse a service id."""
+    return Refused(error_reply(400, "ServiceIdNotExist", f"Service id {model} does not exist."))
 
 
 def count_tokens(text: str) -> int:
@@ -132,7 +157,8 @@ def error_reply(status: int, code: str, message: str | None = None) -> Reply:
     """Answer with an error in the documented form."""
     if message is None:
         message = MESSAGES.get(code, code)
-    return Reply(status, orjson.dumps({**_envelope(0), "code": code, "message": message}))
+    body = orjson.dumps({**_envelope(0), "code": code, "message": message})
+    return Reply(status, body, error=(code, message))
 
 
 def gateway_reply(status: int, reason: str) -> Reply:

@@ -32,6 +32,7 @@ FROM_OUTSIDE = {
 """Files of the repository, and the pages that they become."""
 
 LINK = re.compile(r"(?P<before>\]\()(?!\w+:|#|//)(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
+BROKEN = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?: +(?![-*|]))?(?=[^\s\-*|#<!])")
 FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -115,5 +116,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     uri = page.file.src_uri
     if uri == "index.md":
         page.meta["hide"] = ["navigation"]
+    if uri == "zh-cn.md":  # a browser shows the end of a line as a space, which Chinese has none of
+        markdown = BROKEN.sub("", markdown)
     origin = ORIGINS.get(uri, f"docs/{uri}")
     return markdown if origin.endswith(".ipynb") else relinked(markdown, origin, uri)

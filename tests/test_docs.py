@@ -18,6 +18,7 @@ from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
 from typing import Any, get_args
 
+import ha3engine
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -31,10 +32,17 @@ from opensearch_embed.emulator import NOTICE, Emulator
 from opensearch_embed.emulator.faults import BreakKind
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "README.zh-CN.md", "SECURITY.md", "benchmarks/README.md")
 MARKDOWN = [*PAGES, *(ROOT / name for name in OUTSIDE)]
 PACKAGES = ("opensearch_embed", "langchain_opensearch_embed", "llama_index_opensearch_embed")
+
+NOTES = {
+    "bread.md": "Sourdough rises by wild yeast, overnight.",
+    "empty.md": " \n",
+    "tea.md": "Green tea is steeped at 80 °C, for two minutes.",
+    "venice.md": "Venice stands on wooden piles.",
+}
 
 # A mark, if any; a block; what it prints, if anything.
 FENCE = re.compile(
@@ -220,14 +228,22 @@ def test_the_changelog_has_this_version() -> None:
 
 
 @pytest.fixture
-def reader(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What a reader has: the two variables set, and a directory to write into, with a small corpus."""
+def reader(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """What a reader has: the two variables set, and a directory to write into, with a small corpus and a few notes."""
     monkeypatch.setenv("OPENSEARCH_ENDPOINT", emulator.url)
     monkeypatch.setenv("OPENSEARCH_API_KEY", emulator.api_key)
     monkeypatch.chdir(tmp_path)
     texts = ("Sourdough rises by wild yeast.", "Venice stands on wooden piles.", "青蒿素可以治疗疟疾。")
     lines = (json.dumps({"text": text}) + "\n" for text in texts)
     (tmp_path / "corpus.jsonl").write_text("".join(lines), encoding="utf-8")
+    (tmp_path / "notes").mkdir()
+    for name, text in NOTES.items():
+        (tmp_path / "notes" / name).write_text(text, encoding="utf-8")
+    with ha3engine.installed():
+        yield
+    if "chromadb" in sys.modules:
+        # It keeps what it has opened by relative path, whatever the directory is.
+        sys.modules["chromadb"].api.shared_system_client.SharedSystemClient.clear_system_cache()
 
 
 @pytest.fixture
@@ -243,6 +259,7 @@ def emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
 @by_page
 @pytest.mark.usefixtures("reader")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # short examples close nothing
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 def test_the_python_examples_print_what_they_show(page: Path) -> None:
     """Each block runs after the blocks before it on its page, and prints what the page shows below it."""
     scope: dict[str, Any] = {"__name__": "__main__", "EmbeddingClient": EmbeddingClient}
@@ -373,6 +390,8 @@ def test_no_machine_shows(page: Path) -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    """docs/README.md names each page."""
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert [page.name for page in PAGES if page.parent.name == "docs" and page.name not in index] == []
+    """docs/README.md links to each page."""
+    docs = ROOT / "docs"
+    index = (docs / "README.md").read_text(encoding="utf-8")
+    paths = [page.relative_to(docs).as_posix() for page in PAGES if page.is_relative_to(docs)]
+    assert [path for path in paths if path != "README.md" and f"]({path})" not in index] == []

@@ -9,7 +9,7 @@ import json
 import posixpath
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-HERE = "docs/site"
+ROOT = Path(__file__).resolve().parent.parent
+HERE = "website"
 SOURCE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Source"]
 
 FROM_OUTSIDE = {
@@ -50,8 +50,13 @@ PAGES = pages()
 ORIGINS = {page: origin for origin, page in PAGES.items()}
 
 
+def outside_code(change: Callable[[str], str], text: str) -> str:
+    """Return a page with its text changed, and its code blocks as they are."""
+    return "".join(part if i % 2 else change(part) for i, part in enumerate(FENCED.split(text)))
+
+
 def relinked(text: str, origin: str, page: str) -> str:
-    """Return a page's text with links that lead on from where the page is on the site."""
+    """Return a text with links that lead on from where the page is on the site."""
 
     def onward(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(origin), link["path"]))
@@ -63,8 +68,7 @@ def relinked(text: str, origin: str, page: str) -> str:
             return f"{link['before']}{SOURCE}/{kind}/main/{target}"
         return link["before"] + posixpath.relpath(inside, posixpath.dirname(page) or ".") + (link["anchor"] or "")
 
-    parts = FENCED.split(text)
-    return "".join(part if i % 2 else LINK.sub(onward, part) for i, part in enumerate(parts))
+    return LINK.sub(onward, text)
 
 
 def cells(notebook: dict[str, Any]) -> Iterator[tuple[str, bytes | None]]:
@@ -117,6 +121,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     if uri == "index.md":
         page.meta["hide"] = ["navigation"]
     if uri == "zh-cn.md":  # a browser shows the end of a line as a space, which Chinese has none of
-        markdown = BROKEN.sub("", markdown)
+        markdown = outside_code(lambda text: BROKEN.sub("", text), markdown)
     origin = ORIGINS.get(uri, f"docs/{uri}")
-    return markdown if origin.endswith(".ipynb") else relinked(markdown, origin, uri)
+    if origin.endswith(".ipynb"):
+        return markdown
+    return outside_code(lambda text: relinked(text, origin, uri), markdown)

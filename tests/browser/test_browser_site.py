@@ -80,8 +80,16 @@ def pages(site: Path) -> dict[str, Html]:
     }
 
 
+class Server(ThreadingHTTPServer):
+    """Takes all the connections that a browser opens at once."""
+
+    request_queue_size = 128
+
+
 class Quiet(SimpleHTTPRequestHandler):
     """Serves files, and says nothing."""
+
+    protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -90,7 +98,7 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
     """Where the site is served."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+    with Server(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -110,6 +118,8 @@ def test_each_page_opens(
     """No error, no failed request, none to elsewhere, no picture missing; and no page is wider than its window."""
     wrong = []
     page = open_page(address, width=width, dark=dark)
+    page.set_default_timeout(60_000)
+    page.wait_for_load_state("networkidle")
     for path in pages:
         page.goto(address + path, wait_until="networkidle")
         wrong += [f"{path}: {more} pixels too wide" for more in [too_wide(page)] if more]
@@ -174,5 +184,16 @@ def test_the_colours_can_be_chosen(open_page: OpenPage, address: str) -> None:
     expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "slate")
     page.get_by_title("Change to light colours").click()
     expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "default")
+    page.wait_for_load_state("networkidle")
     page.goto(address + "errors/")
     expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "default")
+
+
+def test_commands_are_copied_without_their_prompt(open_page: OpenPage, address: str) -> None:
+    """What the button of a shell's session copies can be pasted into a shell."""
+    page = open_page(address, permissions=["clipboard-read", "clipboard-write"])
+    session = page.locator(".highlight", has_text="It works.")
+    session.hover()
+    session.get_by_title("Copy to clipboard").click()
+    expect(page.locator(".md-dialog")).to_contain_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()").strip() == "opensearch-embed check"

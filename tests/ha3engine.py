@@ -16,6 +16,7 @@ class Client:
     """Holds one table in memory, as it was pushed."""
 
     made: list["Client"]
+    refuses = False
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -26,6 +27,8 @@ class Client:
 
     def push_documents(self, table: str, key: str, request: Any) -> Any:
         """Keep documents."""
+        if self.refuses:
+            return SimpleNamespace(body=json.dumps({"status": "ERROR"}))
         self.pushes.append((table, len(request.body)))
         for document in request.body:
             assert document["cmd"] == "add"
@@ -35,6 +38,8 @@ class Client:
     def query(self, request: Any) -> Any:
         """Return the nearest documents, best first."""
         self.queries.append(request)
+        if self.refuses:
+            return SimpleNamespace(body=json.dumps({"errorCode": 10001, "errorMsg": "no such table"}))
 
         def score(fields: dict[str, Any]) -> float:
             vector = [float(number) for number in fields["embedding"].split(",")]

@@ -105,9 +105,10 @@ def prints(block: Block, got: str) -> None:
 # --- tables and the code ---
 
 
-def test_the_model_table_is_the_catalogue() -> None:
-    """The README lists every model, with the catalogue's figures."""
-    assert table("README.md", "model") == [
+@pytest.mark.parametrize(("page", "heading"), [("README.md", "model"), ("docs/integrations/llama-index.md", "Model")])
+def test_the_model_table_is_the_catalogue(page: str, heading: str) -> None:
+    """The README lists every model, with the catalogue's figures; so does the page for LlamaIndex's documentation."""
+    assert table(page, heading) == [
         [
             f"`{spec.service_id}`" + (" (default)" if spec.service_id == DEFAULT_MODEL else ""),
             str(spec.dimension),
@@ -241,6 +242,8 @@ def reader(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         (tmp_path / "notes" / name).write_text(text, encoding="utf-8")
     with ha3engine.installed():
         yield
+    if "llama_index.core" in sys.modules:
+        sys.modules["llama_index.core"].Settings._embed_model = None
     if "chromadb" in sys.modules:
         # It keeps what it has opened by relative path, whatever the directory is.
         sys.modules["chromadb"].api.shared_system_client.SharedSystemClient.clear_system_cache()

@@ -51,6 +51,9 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+# A file that a page shows, so that the blocks after it can read it.
+FILE = re.compile(r"^<!-- file: (?P<name>\S+) -->\n```\w+\n(?P<content>.*?)^```$", re.MULTILINE | re.DOTALL)
+
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
@@ -81,6 +84,11 @@ def blocks(page: Path, language: str) -> list[Block]:
         for found in FENCE.finditer(text)
         if found["language"] == language
     ]
+
+
+def files(page: Path) -> dict[str, str]:
+    """Return the files that a page shows, by their names."""
+    return {found["name"]: found["content"] for found in FILE.finditer(page.read_text(encoding="utf-8"))}
 
 
 def table(page: str, first_heading: str) -> list[list[str]]:
@@ -267,6 +275,8 @@ def test_the_python_examples_print_what_they_show(page: Path) -> None:
     """Each block runs after the blocks before it on its page, and prints what the page shows below it."""
     scope: dict[str, Any] = {"__name__": "__main__", "EmbeddingClient": EmbeddingClient}
     environment = dict(os.environ)
+    for name, content in files(page).items():
+        Path(name).write_text(content, encoding="utf-8")
     try:
         for block in blocks(page, "python"):
             source = "\n" * block.line + block.code

@@ -65,7 +65,7 @@ class Handler:
         """Answer one request, or do what the next fault says."""
         with self.journal.under_way():
             raw, problem = await self._read(request)
-            record = self._note(request, raw)
+            record, noted = self._note(request, raw)
             fault = self.faults.take()
             if problem is not None and not isinstance(fault, Reply):
                 reply = problem
@@ -77,8 +77,10 @@ class Handler:
                 reply = compatible.in_openai_form(reply)
             if fault == "garbled":
                 reply = Reply(reply.status, reply.body[: len(reply.body) // 2], reply.headers)
-            self.journal.usage.outcomes[fault if isinstance(fault, str) else reply.status] += 1
-            await asyncio.sleep(self.latency_seconds - (time.monotonic() - record.received))
+            passed = time.monotonic() - record.received
+            outcome = fault if isinstance(fault, str) else reply.status
+            self.journal.count_outcome(noted, outcome, 1000 * max(passed, self.latency_seconds))
+            await asyncio.sleep(self.latency_seconds - passed)
             if isinstance(fault, str) and request.transport is not None:
                 await break_connection(request.transport, reply, fault)
             return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
@@ -99,15 +101,17 @@ class Handler:
             return b"", None if not knows_key else gateway_reply(413, "Request Entity Too Large")
         return b"".join(chunks), None
 
-    def _note(self, request: web.BaseRequest, raw: bytes) -> Record:
+    def _note(self, request: web.BaseRequest, raw: bytes) -> tuple[Record, Record]:
+        """Return the request as it came, and as it is remembered: without keys."""
         path, body = request.raw_path, _parse(raw)
         headers = CIMultiDict(request.headers)
         # A wrong key that was sent may be a real one.
         blank = Blank(self.api_key, headers.get("Authorization", "").rpartition(" ")[2])
         blanked = CIMultiDict((blank.words(name), blank.words(value)) for name, value in headers.items())
         now = time.monotonic()
-        self.journal.add(Record(request.method, blank.words(path), blanked, blank.body(body), now))
-        return Record(request.method, path, headers, body, now)
+        noted = Record(request.method, blank.words(path), blanked, blank.body(body), now)
+        self.journal.add(noted)
+        return Record(request.method, path, headers, body, now), noted
 
     async def _answer(self, request: web.BaseRequest, record: Record, size: int, fault: BreakKind | None) -> Reply:
         try:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from opensearch_embed.emulator.figures import Figures
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -45,10 +47,11 @@ class Usage:
 
 
 class Journal:
-    """The newest `keep` requests, the totals, and how many requests are under way."""
+    """The newest `keep` requests, the totals, the front page's figures, and how many requests are under way."""
 
     def __init__(self, keep: int) -> None:
         self.requests: list[Record] = []
+        self.figures = Figures()
         self._keep = keep
         self._changed = threading.Condition()
         self._in_flight = 0
@@ -58,6 +61,7 @@ class Journal:
         """Forget everything but the requests that are under way."""
         with self._changed:
             self.requests.clear()
+            self.figures.clear()
             self.usage = Usage()
             self.max_in_flight = 0
 
@@ -78,6 +82,11 @@ class Journal:
         with self._changed:
             if not self._changed.wait_for(lambda: self.usage.requests >= count, timeout):
                 raise TimeoutError(f"{self.usage.requests} of {count} requests came in within {timeout:g} seconds.")
+
+    def count_outcome(self, record: Record, outcome: int | str, ms: float) -> None:
+        """Add what became of a request, as it is remembered: its status, or the kind of break."""
+        self.usage.outcomes[outcome] += 1
+        self.figures.add(record.method, record.path, record.body, outcome, ms)
 
     def count_success(self, texts: int, tokens: int) -> None:
         """Add an answer with vectors to the totals."""

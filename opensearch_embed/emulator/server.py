@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from opensearch_embed.emulator.faults import BreakKind, Faults, check_break, make_failure
+from opensearch_embed.emulator.front import Front
 from opensearch_embed.emulator.handler import Handler
 from opensearch_embed.emulator.journal import Journal, Record, Usage
 from opensearch_embed.emulator.nature import LongTexts, Nature
@@ -81,7 +82,7 @@ class Emulator:
         self._faults = Faults(fault_rate, faults, seed)
         self._vectors = Vectors(vectors, {**dimensions, **(models or {})})
         self._nature = Nature(long_texts, unit_length, max_texts)
-        self._handler = Handler(
+        handler = Handler(
             api_key=api_key,
             vectors=self._vectors,
             quota=make_quota(qps, window),
@@ -92,6 +93,7 @@ class Emulator:
             workspace=workspace,
             nature=self._nature,
         )
+        self._front = Front(handler.handle, self._journal, self._vectors, vectors, qps)
         self._tls = tls
         self._wanted_port = port
         self._port: int | None = None
@@ -110,7 +112,7 @@ class Emulator:
             raise RuntimeError("The emulator is running already.")
         listener = socket.create_server((HOST, self._wanted_port))
         self._port = listener.getsockname()[1]
-        self._thread = ServerThread(self._handler.handle, listener, self._tls)
+        self._thread = ServerThread(self._front.handle, listener, self._tls)
         return self
 
     def stop(self) -> None:

@@ -3,10 +3,13 @@
     python .ci/check_wheel.py            build from this checkout
     python .ci/check_wheel.py X.whl      try this wheel
 
+Each is tried twice: with the newest version of each dependency, and with the lowest that is allowed.
+
 An import that works only because of something a developer has installed fails here.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -163,7 +166,17 @@ def check_content(wheel: Path) -> None:
     print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size:,} bytes: ok", flush=True)
 
 
-def try_extra(wheel: Path, extra: str, folder: Path) -> None:
+def lowest(wheel: Path) -> list[str]:
+    """Return the lowest version of each dependency that the wheel allows, in the form of pip's constraints."""
+    with zipfile.ZipFile(wheel) as archive:
+        [metadata] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        lines = archive.read(metadata).decode().splitlines()
+    needed = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
+    bounds = [re.match(r"([\w.-]+)(?:\[[^]]*\])?>=([\w.]+)", one) for one in needed]
+    return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound]
+
+
+def try_extra(wheel: Path, extra: str, folder: Path, constraints: list[str]) -> None:
     """Install the wheel with one extra in a venv of its own, and use it from an empty folder."""
     start = time.perf_counter()
     venv, empty = folder / "venv", folder / "empty"
@@ -172,10 +185,15 @@ def try_extra(wheel: Path, extra: str, folder: Path) -> None:
     run(sys.executable, "-m", "venv", "--without-pip", venv)
     python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
     pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet")
-    run(*pip, "install", "--no-compile", f"{wheel}[{extra}]" if extra else wheel)
+    limits = folder / "constraints.txt"
+    limits.write_text("\n".join(constraints))
+    run(*pip, "install", "--no-compile", "--constraint", limits, f"{wheel}[{extra}]" if extra else wheel)
     run(*pip, "check")
-    run(python, "-W", "error", "-c", TRIALS[extra], cwd=empty)
-    print(f"{f'[{extra}] alone' if extra else 'core alone'}: ok ({time.perf_counter() - start:.0f} s)", flush=True)
+    # Old versions of others warn of what they did themselves.
+    run(python, *(() if constraints else ("-W", "error")), "-c", TRIALS[extra], cwd=empty)
+    which = "the lowest versions" if constraints else "the newest versions"
+    name = f"[{extra}] alone" if extra else "core alone"
+    print(f"{name}, {which}: ok ({time.perf_counter() - start:.0f} s)", flush=True)
 
 
 def main() -> None:
@@ -185,8 +203,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         wheel = Path(sys.argv[1]).resolve() if sys.argv[1:] else build(Path(folder))
         check_content(wheel)
+        trials = [(extra, limits) for limits in ([], lowest(wheel)) for extra in TRIALS]
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda extra: try_extra(wheel, extra, Path(folder, f"try-{extra}")), TRIALS))
+            done = [
+                pool.submit(try_extra, wheel, extra, Path(folder, f"try-{extra}-{bool(limits)}"), limits)
+                for extra, limits in trials
+            ]
+            for one in done:
+                one.result()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +51,20 @@ def reader(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("OPENSEARCH_ENDPOINT", emulator.url)
     monkeypatch.setenv("OPENSEARCH_API_KEY", emulator.api_key)
     return tmp_path
+
+
+SECTIONS = dict(re.findall(r"^## (.+?)$(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # short examples close nothing
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_each_section_stands_alone(monkeypatch: pytest.MonkeyPatch, heading: str) -> None:
+    """Whoever needs YAML copies that section's blocks, and no others."""
+    monkeypatch.setattr(Settings, "_embed_model", None)
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", SECTIONS[heading], re.MULTILINE | re.DOTALL))
+    assert code
+    exec(code, {"__name__": "__main__"})  # noqa: S102 - that is the test
 
 
 # --- the environment, .env ---
@@ -221,28 +236,14 @@ def test_what_is_stored_is_loaded_where_the_package_is_imported() -> None:
 # --- secrets ---
 
 
-class OwnSecret:
-    """What a secret manager's client may have of its own."""
-
-    def get_secret_value(self) -> str:
-        """Return the key."""
-        return "OS-local"
+OWN_SECRET = SimpleNamespace(get_secret_value=lambda: "OS-local")
 
 
 @pytest.mark.parametrize("make", [OpenSearchEmbeddings, OpenSearchEmbedding, EmbeddingClient])
-@pytest.mark.parametrize("key", [SecretStr("OS-local"), OwnSecret(), "OS-local\n", '"OS-local"', "Bearer OS-local"])
+@pytest.mark.parametrize("key", [SecretStr("OS-local"), OWN_SECRET, "OS-local\n", '"OS-local"', "Bearer OS-local"])
 def test_a_key_comes_in_many_wrappings(make: Any, key: Any) -> None:
     """A secret of pydantic's or another's, the content of a mounted file, quotes."""
     made = make(endpoint="api.example.com", api_key=key)
     settings = made.settings if make is EmbeddingClient else made.client.settings
     assert settings.api_key.get_secret_value() == "OS-local"
     assert "OS-local" not in repr(made)
-
-
-@pytest.mark.usefixtures("reader")
-def test_a_changed_key_makes_another_object(emulator: Emulator) -> None:
-    """The copy uses it, and everything else stays."""
-    old = OpenSearchEmbeddings(api_key="OS-withdrawn", timeout=7)
-    new = old.model_copy(update={"api_key": SecretStr(emulator.api_key)})
-    assert new.embed_query("tea") == emulator.vector("tea", "query")
-    assert new.timeout == 7

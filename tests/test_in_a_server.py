@@ -1,4 +1,4 @@
-"""What docs/frameworks.md and docs/alibabacloud-opensearch.md say: one object in a web server; the vendor's own store."""
+"""What the pages say of web servers (docs/frameworks.md) and the vendor's store (docs/alibabacloud-opensearch.md)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -106,7 +106,7 @@ def settings(**others: Any) -> AlibabaCloudOpenSearchSettings:
 
 
 def test_the_vendors_store_takes_our_vectors(emulator: Emulator, stores: list[ha3engine.Client]) -> None:
-    """Texts are embedded in full requests as documents, the question as a query; what is pushed is what was embedded."""
+    """Texts are embedded in full requests as documents, questions as queries, and the very vectors are pushed."""
     texts = [f"text {number}" for number in range(70)]
     store = AlibabaCloudOpenSearch(langchain(emulator, qps=None), settings())
     assert len(store.add_texts([*texts, texts[0]])) == 71

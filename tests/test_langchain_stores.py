@@ -107,7 +107,7 @@ def test_qdrant_asks_for_the_dimension(make: Make, emulator: Emulator, tmp_path:
 
 
 def test_another_model_is_silent(make: Make, on_disk: OnDisk) -> None:
-    """Its dimension being the same, the store answers as ever, and what it finds has nothing to do with the question."""
+    """Its dimension being the same, the store answers as ever, with what is not near the question."""
     [(_, right)] = on_disk.filled(make(), TEXTS).similarity_search_with_score(TEXTS[0], k=1)
     found = on_disk.opened(make(model=OTHER)).similarity_search_with_score(TEXTS[0], k=3)
     assert len(found) == 3

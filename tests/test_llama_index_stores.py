@@ -130,7 +130,7 @@ def test_an_index_is_read_from_a_folder(make: Make, emulator: Emulator, tmp_path
 
 
 def test_another_model_is_silent(make: Make, on_disk: OnDisk) -> None:
-    """Its dimension being the same, the index answers as ever, and what it finds has nothing to do with the question."""
+    """Its dimension being the same, the index answers as ever, with what is not near the question."""
     [right] = on_disk.index(make(), nodes=nodes(TEXTS)).as_retriever(similarity_top_k=1).retrieve(TEXTS[0])
     index = VectorStoreIndex.from_vector_store(on_disk.opened(), embed_model=make(model_name=OTHER))
     found = index.as_retriever(similarity_top_k=3).retrieve(TEXTS[0])

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from opensearch_embed._api_key import remark
+from opensearch_embed._call.one_by_one import one_by_one
 from opensearch_embed._call.telemetry import Watch
 from opensearch_embed._dispatch.lanes import Host, Lane, Pool, Turn
 from opensearch_embed._dispatch.retry import Attempts, RetryPolicy, outcome_of
@@ -125,7 +126,7 @@ class Engine:
                 seconds = attempts.begin(monotonic())
                 self.meter.add(requests=1, retries=attempts.number > 1)
                 reply = transport.send(body, timeout=seconds, cancellation=cancellation, until=attempts.ends)
-                vectors = self._understand(reply, request)
+                vectors = one_by_one.run(len(reply.body), self._understand, reply, request)
                 error = None
                 return vectors
             except OpenSearchEmbedError as caught:

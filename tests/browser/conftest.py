@@ -46,8 +46,12 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
             if urlsplit(request.url)[:2] != urlsplit(url)[:2] and not request.url.startswith(("data:", "blob:")):
                 problems.append(f"asked for {request.url}")
 
+        def fail(request: Request) -> None:
+            if request.failure != "net::ERR_ABORTED":  # the page was left
+                problems.append(f"{request.url}: {request.failure}")
+
         page.on("request", look)
-        page.on("requestfailed", lambda request: problems.append(f"{request.url}: {request.failure}"))
+        page.on("requestfailed", fail)
         page.on("response", lambda answer: answer.status >= 400 and problems.append(f"{answer.url}: {answer.status}"))
         page.on("console", lambda said: said.type in ("error", "warning") and problems.append(said.text))
         page.on("pageerror", lambda error: problems.append(str(error)))

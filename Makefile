@@ -14,6 +14,9 @@ WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
 
+# The theme prints an advertisement otherwise.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
 .PHONY: help demo test alive browser versions cluster lint bench notebooks wheel-check peer fuzz soak mutation docs docs-serve dist clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help

@@ -120,6 +120,17 @@ def test_contributors_find_each_make_target() -> None:
     assert set(targets) <= listed
 
 
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [("docs", "-m mkdocs build --strict"), ("docs-serve", "-m mkdocs serve"), ("dist", "twine check --strict dist/*")],
+)
+def test_the_targets_run_what_they_say(target: str, command: str) -> None:
+    """Folders of the same name do not keep them from running, and strictness is not lost."""
+    make = ["make", "--dry-run", target]
+    done = subprocess.run(make, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
+    assert f"{command}\n" in done.stdout
+
+
 def test_each_path_that_the_guides_name_is_there() -> None:
     """A file or a room that is moved leaves no signpost behind."""
     for guide in ("CONTRIBUTING.md", "SECURITY.md", ".github/PULL_REQUEST_TEMPLATE.md"):

@@ -90,7 +90,7 @@ def cells(notebook: dict[str, Any]) -> Iterator[tuple[str, bytes | None]]:
 
 def notebook_files(path: Path, page: str, config: MkDocsConfig) -> Iterator[File]:
     """Yield a notebook's page, and its pictures."""
-    parts = []
+    parts: list[str] = []
     for text, picture in cells(json.loads(path.read_text(encoding="utf-8"))):
         if picture is not None:
             name = f"{path.stem}-{len(parts)}.png"

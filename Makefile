@@ -17,7 +17,7 @@ SOAK_MINUTES ?= 30
 # The theme prints an advertisement otherwise.
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 
-.PHONY: help demo test alive browser versions cluster lint bench notebooks wheel-check peer fuzz soak mutation docs docs-serve dist clean
+.PHONY: help demo test alive browser versions lowest cluster lint bench notebooks wheel-check peer fuzz soak mutation docs docs-serve dist clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -40,6 +40,9 @@ browser: $(VENV)/.group-browser  ## pages in headless Chromium, which must be th
 versions:  ## what must stay alive, on each other Python from 3.11 on that is to be had here
 	@bash .ci/versions.sh
 
+lowest:  ## the tests with the lowest version that is allowed of each dependency
+	@bash .ci/lowest.sh
+
 cluster: $(VENV)/.group-cluster  ## test Ray, and the recipes for Spark and Dask, on this machine
 	@$(BIN)/python -m pytest tests/cluster
 
@@ -47,6 +50,7 @@ lint: $(VENV)/.group-lint  ## check style, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/.group-bench  ## measure against the plugin that exists today

@@ -166,17 +166,19 @@ def check_content(wheel: Path) -> None:
     print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size:,} bytes: ok", flush=True)
 
 
-def lowest(wheel: Path) -> list[str]:
-    """Return the lowest version of each dependency that the wheel allows, in the form of pip's constraints."""
+def lowest(wheel: Path, extra: str) -> dict[str, str]:
+    """Return the lowest version of each dependency that the wheel with this extra allows, by name."""
     with zipfile.ZipFile(wheel) as archive:
         [metadata] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         lines = archive.read(metadata).decode().splitlines()
     needed = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
-    bounds = [re.match(r"([\w.-]+)(?:\[[^]]*\])?>=([\w.]+)", one) for one in needed]
-    return [f"{bound[1]}=={bound[2]}" for bound in bounds if bound]
+    # The extras come last, and may ask for more than the core does.
+    mine = [one for one in needed if "extra ==" not in one or f"extra == '{extra}'" in one.replace('"', "'")]
+    bounds = [re.match(r"([\w.-]+)(?:\[[^]]*\])?>=([\w.]+)", one) for one in mine]
+    return {bound[1]: bound[2] for bound in bounds if bound}
 
 
-def try_extra(wheel: Path, extra: str, folder: Path, constraints: list[str]) -> None:
+def try_extra(wheel: Path, extra: str, folder: Path, limits: dict[str, str]) -> None:
     """Install the wheel with one extra in a venv of its own, and use it from an empty folder."""
     start = time.perf_counter()
     venv, empty = folder / "venv", folder / "empty"
@@ -185,13 +187,13 @@ def try_extra(wheel: Path, extra: str, folder: Path, constraints: list[str]) -> 
     run(sys.executable, "-m", "venv", "--without-pip", venv)
     python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
     pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet")
-    limits = folder / "constraints.txt"
-    limits.write_text("\n".join(constraints))
-    run(*pip, "install", "--no-compile", "--constraint", limits, f"{wheel}[{extra}]" if extra else wheel)
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(f"{name}=={version}" for name, version in limits.items()))
+    run(*pip, "install", "--no-compile", "--constraint", constraints, f"{wheel}[{extra}]" if extra else wheel)
     run(*pip, "check")
     # Old versions of others warn of what they did themselves.
-    run(python, *(() if constraints else ("-W", "error")), "-c", TRIALS[extra], cwd=empty)
-    which = "the lowest versions" if constraints else "the newest versions"
+    run(python, *(() if limits else ("-W", "error")), "-c", TRIALS[extra], cwd=empty)
+    which = "the lowest versions" if limits else "the newest versions"
     name = f"[{extra}] alone" if extra else "core alone"
     print(f"{name}, {which}: ok ({time.perf_counter() - start:.0f} s)", flush=True)
 
@@ -203,7 +205,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         wheel = Path(sys.argv[1]).resolve() if sys.argv[1:] else build(Path(folder))
         check_content(wheel)
-        trials = [(extra, limits) for limits in ([], lowest(wheel)) for extra in TRIALS]
+        trials = [(extra, {}) for extra in TRIALS] + [(extra, lowest(wheel, extra)) for extra in TRIALS]
         with ThreadPoolExecutor(2) as pool:
             done = [
                 pool.submit(try_extra, wheel, extra, Path(folder, f"try-{extra}-{bool(limits)}"), limits)

@@ -251,7 +251,7 @@ def test_the_key_is_written_nowhere(make: Make) -> None:
         str(embedding),
         repr(embedding.to_dict()),
         embedding.to_json(),
-        repr(embedding.to_payload()),
+        repr(embedding.to_payload()) if hasattr(embedding, "to_payload") else "",  # newer than the lowest version
         repr(embedding.model_dump()),
         embedding.model_dump_json(),
         json.dumps(type(embedding).model_json_schema()),

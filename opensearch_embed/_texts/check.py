@@ -69,6 +69,7 @@ def encoded_size(text: object, index: int) -> int:
     try:
         return len(orjson.dumps(text))
     except orjson.JSONEncodeError as error:
+        error.__cause__ = error.__context__ = None  # in older versions of orjson they hold the text
         raise InputError(
             f"texts[{index}] cannot be encoded as UTF-8: it holds a lone surrogate, or an emoji as two. Mend it with "
             "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').",

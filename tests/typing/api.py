@@ -1,4 +1,4 @@
-"""What users' type checkers see. This file is checked by mypy, strictly, and never run."""
+"""What users' type checkers see. This file is checked by mypy and pyright, strictly, and never run."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -192,6 +192,9 @@ def test_nothing_is_wider_than_the_window(
     page.get_by_role("button", name="Compare").click()
     expect(page.locator("#map tbody tr")).to_have_count(20)
     assert too_wide(page) <= 0
+    regions = page.get_by_role("region").all()  # the map's alone scrolls, where there is no room
+    wide = [region.evaluate("it => it.scrollWidth > it.clientWidth") for region in regions]
+    assert wide == [False, False, width < 1280, False, False]
 
 
 @by_theme

@@ -140,6 +140,7 @@ document.addEventListener("visibilitychange", poll);
 const heat = (similarity) => Math.round(10 * Math.min(1, Math.max(0, similarity)));
 
 function showMap(texts, similarities) {
+  $("result").parentElement.classList.toggle("wide", texts.length > 8);
   const map = $("map");
   const head = texts.map((text, place) => make("th", { scope: "col", title: text }, String(place + 1)));
   map.tHead.replaceChildren(make("tr", {}, make("td"), ...head));

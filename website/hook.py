@@ -32,6 +32,7 @@ FROM_OUTSIDE = {
 """Files of the repository, and the pages that they become."""
 
 LINK = re.compile(r"(?P<before>\]\()(?!\w+:|#|//)(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
+HERE_ANCHOR = re.compile(r"\]\(#[^)\s]+\)")
 BROKEN = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?: +(?![-*|]))?(?=[^\s\-*|#<!])")
 FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
@@ -123,6 +124,6 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     if uri == "zh-cn.md":  # a browser shows the end of a line as a space, which Chinese has none of
         markdown = outside_code(lambda text: BROKEN.sub("", text), markdown)
     origin = ORIGINS.get(uri, f"docs/{uri}")
-    if origin.endswith(".ipynb"):
-        return markdown
+    if origin.endswith(".ipynb"):  # Jupyter's anchors are written as their headings are
+        markdown = outside_code(lambda text: HERE_ANCHOR.sub(lambda anchor: anchor[0].lower(), text), markdown)
     return outside_code(lambda text: relinked(text, origin, uri), markdown)

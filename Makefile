@@ -14,7 +14,10 @@ WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo test alive browser versions lowest cluster lint bench notebooks wheel-check peer fuzz soak mutation clean
+# The theme prints an advertisement otherwise.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
+.PHONY: help demo test alive browser versions lowest cluster lint bench notebooks wheel-check peer fuzz soak mutation docs docs-serve dist clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -71,6 +74,17 @@ soak: $(VENV)/.group-soak  ## mixed load with random faults for half an hour, or
 mutation: $(VENV)/.group-mutation  ## change the pure modules a thousand times: do the tests see it? See docs/mutation.md
 	@$(BIN)/mutmut run
 	@$(BIN)/mutmut results
+
+docs: $(VENV)/.group-docs  ## build the pages as a site into build/site; a broken link fails
+	@$(SITE) build --strict
+
+docs-serve: $(VENV)/.group-docs  ## show the site on this machine, and each change at once
+	@$(SITE) serve
+
+dist: $(VENV)/.group-release  ## build what would be published into dist/, and check how it describes itself
+	@rm -rf dist
+	@$(BIN)/python -m build
+	@$(BIN)/twine check --strict dist/*
 
 clean:  ## remove .venv, caches and reports
 	rm -rf $(VENV) mutants build dist .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -18,7 +18,7 @@ class LangChainArguments(ClientArguments, total=False):
 class OpenSearchEmbeddings(Adapter, Embeddings):
     """Embeddings from Alibaba Cloud OpenSearch, for LangChain.
 
-    Example:
+    Examples:
         >>> from langchain_opensearch_embed import OpenSearchEmbeddings
         >>> embeddings = OpenSearchEmbeddings()  # OPENSEARCH_API_KEY and OPENSEARCH_ENDPOINT are set
         >>> vectors = embeddings.embed_documents(["The Alps are a mountain range."])

@@ -25,7 +25,7 @@ from opensearch_embed.pydantic_support import Adapter, ClientArguments, configur
 class OpenSearchEmbedding(Adapter, BaseEmbedding):
     """Embeddings from Alibaba Cloud OpenSearch, for LlamaIndex.
 
-    Example:
+    Examples:
         >>> from llama_index.core import Settings
         >>> from llama_index_opensearch_embed import OpenSearchEmbedding
         >>> Settings.embed_model = OpenSearchEmbedding()  # OPENSEARCH_API_KEY and OPENSEARCH_ENDPOINT are set

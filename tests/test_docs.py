@@ -33,7 +33,8 @@ from opensearch_embed.emulator.faults import BreakKind
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MARKDOWN = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
+OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "README.zh-CN.md", "SECURITY.md", "benchmarks/README.md")
+MARKDOWN = [*PAGES, *(ROOT / name for name in OUTSIDE)]
 PACKAGES = ("opensearch_embed", "langchain_opensearch_embed", "llama_index_opensearch_embed")
 
 NOTES = {

@@ -113,8 +113,9 @@ class _Best:
 
     def candidates(self, vectors: "Rows") -> list[tuple[int, float]]:
         """Return the rows of a block that may be among the best, each with its exact score, best first."""
-        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        rough = (vectors @ self._wanted) / np.where(lengths > 0, lengths, 1.0)
+        # Not `@`, whose own threads would wait for work beside the readers.
+        lengths = np.sqrt(np.vecdot(vectors, vectors))
+        rough = np.vecdot(vectors, self._wanted) / np.where(lengths > 0, lengths, 1.0)
         rough[np.isnan(rough)] = -np.inf
         least = -np.inf
         if len(rough) > self._k:

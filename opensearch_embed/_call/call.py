@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from opensearch_embed._call.async_work import AsyncWork
+from opensearch_embed._call.attach import attach
 from opensearch_embed._call.engine import Engine, Read
-from opensearch_embed._call.job import Job, attach
+from opensearch_embed._call.job import Job
 from opensearch_embed._call.progress import Progress, progress_bar
 from opensearch_embed._call.recall import Memory
 from opensearch_embed._call.results import Store

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from opensearch_embed._call.attach import attach
 from opensearch_embed._call.pieces import Combine, Pieces
 from opensearch_embed._call.refusals import OnError, halves, is_about_a_text, refusal
 from opensearch_embed._call.results import Store
@@ -16,14 +17,6 @@ from opensearch_embed.errors import ApiError, InvalidRequest, OpenSearchEmbedErr
 from opensearch_embed.models import InputType
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
-
-
-def attach(error: BaseException, completed: dict[int, Any], pending: list[int]) -> None:
-    """Let an error carry what was done, also one that is not ours: Ctrl-C, or an error of a limiter or a cache."""
-    if isinstance(error, OpenSearchEmbedError):
-        error.completed, error.pending = completed, pending
-    else:
-        vars(error).update(completed=completed, pending=pending)
 
 
 class Job:

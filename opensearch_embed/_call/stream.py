@@ -9,8 +9,9 @@ from collections.abc import AsyncIterable, Generator, Iterable, Sequence, Sized
 from itertools import islice
 from typing import Any, cast
 
+from opensearch_embed._call.attach import attach
 from opensearch_embed._call.call import Calls, StoreKind
-from opensearch_embed._call.job import Job, attach
+from opensearch_embed._call.job import Job
 from opensearch_embed._call.progress import Progress, progress_bar
 from opensearch_embed._call.sync_work import SyncWork
 from opensearch_embed._call.telemetry import UNWATCHED, tell_ends

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from opensearch_embed._call.async_stream import AsyncChunks
-from opensearch_embed._call.job import attach
+from opensearch_embed._call.attach import attach
 from opensearch_embed._call.stream import Stream
 
 

@@ -4,6 +4,7 @@ Worker threads belong to the process and hold nothing of a client while they are
 idle, and end when they have been idle for a while; where none can be started, the caller does the work.
 """
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -86,35 +87,54 @@ def wait_for_turn(
 class _Worker:
     def __init__(self, workers: "Workers", task: Callable[[], None]) -> None:
         self._workers = workers
-        self._task: Callable[[], None] | None = task
+        self._tasks = deque([task])
         self._signal = Signal()
+        self._ended = False
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="opensearch-embed", daemon=True).start()
 
-    def give(self, task: Callable[[], None] | None) -> None:
-        self._task = task
+    def give(self, task: Callable[[], None]) -> bool:
+        """Hand a task over; return `False` if the thread has ended meanwhile, however long ago it was idle."""
+        self._tasks.append(task)
+        self._signal.set()
+        if self._ended:
+            try:
+                self._tasks.pop()
+            except IndexError:  # it has been taken all the same
+                return True
+            return False
+        return True
+
+    def end(self) -> None:
+        """Let the thread end, if it has nothing to do."""
+        self._ended = True
         self._signal.set()
 
     def _run(self) -> None:
         workers = self._workers
-        while True:
-            task, self._task = self._task, None
-            if task is None:
-                return
-            workers.busy.add(self)
+        # Whoever gives looks whether it has ended after giving, and it looks for a task after it has ended: one of both
+        # sees the other.
+        while self._tasks or not self._ended:
             try:
-                task()
-            finally:
-                workers.busy.discard(self)
-            del task
-            workers.idle.append(self)
-            self._signal.wait(IDLE_SECONDS)
-            if self._task is None:
+                task = self._tasks.popleft()
+            except IndexError:
+                task = None
+            if task is not None:
+                workers.busy.add(self)
                 try:
+                    task()
+                finally:
+                    workers.busy.discard(self)
+                del task
+                if self._ended:
+                    continue
+                workers.idle.append(self)
+            self._signal.wait(IDLE_SECONDS)
+            if not self._tasks:
+                with contextlib.suppress(ValueError, IndexError):  # somebody has just taken it
                     workers.idle.remove(self)
-                except (ValueError, IndexError):  # somebody has just taken it, and gives it something
-                    self._signal.wait(SLICE_SECONDS * 20)
+                self._ended = True
 
 
 class Workers:
@@ -127,9 +147,11 @@ class Workers:
 
     def run(self, task: Callable[[], None]) -> bool:
         """Run a task on a worker thread; return `False` if there is none, and none can be started."""
-        try:
-            self.idle.pop().give(task)
-        except IndexError:
+        given = False
+        while self.idle and not given:
+            with contextlib.suppress(IndexError):
+                given = self.idle.pop().give(task)
+        if not given:
             try:
                 _Worker(self, task).start()
             except (RuntimeError, MemoryError):
@@ -140,7 +162,7 @@ class Workers:
         """Let idle threads end. The next task starts new ones."""
         while True:
             try:
-                self.idle.pop().give(None)
+                self.idle.pop().end()
             except IndexError:
                 return
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from opensearch_embed import __version__
-from opensearch_embed._call.job import attach
+from opensearch_embed._call.attach import attach
 from opensearch_embed._call.stream import Stream
 from opensearch_embed.bulk.decides import in_metadata, most_under_way, what_decides
 from opensearch_embed.bulk.inputs import STDIN, Inputs, Source, find_inputs

@@ -13,7 +13,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise
-        sys.exit('The command line needs one more library: pip install "opensearch-embed[cli]"')
+        extras = "cli,emulator" if sys.argv[1:2] == ["emulator"] else "cli"
+        sys.exit(f'The command line needs one more library: pip install "opensearch-embed[{extras}]"')
     app(prog_name="opensearch-embed")
 
 

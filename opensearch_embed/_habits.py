@@ -47,6 +47,8 @@ _MEANT = {known: ours for ours, names in _NAMES.items() for known in names}
 _REMARKS = {
     "max_retries": "It counts the first attempt too: max_retries=2 is max_attempts=3.",
     "retries": "It counts the first attempt too.",
+    "dimensions": "A model of this service has one length: leave it out, unless the model is not in the catalogue.",
+    "output_dimensionality": "A model of this service has one length: leave it out.",
     "rpm": "It counts requests a second.",
     "requests_per_minute": "It counts requests a second.",
     "verify": "Certificates are always checked.",

@@ -64,8 +64,12 @@ def find_model(service_id: str, dimension: int | None = None) -> ModelSpec:
     spec = MODELS.get(service_id)
     if spec is None:
         if dimension is None:
+            import difflib
+
+            alike = difflib.get_close_matches(service_id.lower(), MODELS, 1, 0.8)
             raise ConfigurationError(
-                f"Unknown model {service_id!r}. Known models: {', '.join(MODELS)}. "
+                f"Unknown model {service_id!r}. {f'Did you mean {alike[0]!r}? ' if alike else ''}"
+                f"Known models: {', '.join(MODELS)}. "
                 "For another one, say how long its vectors are: dimension=..."
             )
         return ModelSpec(service_id, dimension)

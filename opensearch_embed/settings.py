@@ -108,6 +108,11 @@ def resolve_settings(
     )
 
 
+def going_first() -> list[str]:
+    """Return the variables of key and endpoint that are set, and go before those of the names `OPENSEARCH_...`."""
+    return [name for name in (VARIABLES["endpoint"][0], VARIABLES["api_key"][0]) if os.environ.get(name, "").strip()]
+
+
 def environment_is_set() -> bool:
     """Tell whether the environment names both a key and an endpoint, so that no argument is needed."""
     return all(os.environ.get(_variable(argument), "").strip() for argument in ("api_key", "endpoint"))

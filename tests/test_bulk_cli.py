@@ -185,12 +185,35 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         show(progress)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "160")
     with progress_shown(quiet=False) as show:
         assert show is not None
         show(progress)
     printed = capsys.readouterr().err
     assert "600/1000" in printed
     assert "12,345 tokens, 1 retries" in printed
+
+
+def test_a_file_is_searched_with_its_model(corpus: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment names; another model that is asked for is refused."""
+    assert run("embed", str(corpus), "--output", "out.parquet", "--model", "ops-text-embedding-001").exit_code == 0
+    monkeypatch.setenv("OPENSEARCH_MODEL", "ops-text-embedding-002")
+    assert run("search", "out.parquet", "tea", "-k", "1").exit_code == 0
+    assert "ops-text-embedding-001" in emulator.requests[-1].path
+    refused = run("search", "out.parquet", "tea", "--model", "ops-text-embedding-002")
+    assert refused.exit_code == 2
+    assert "Say --model ops-text-embedding-001" in refused.stderr.replace("=", " ")
+
+
+def test_a_file_is_searched_with_its_model_that_is_not_in_the_catalogue(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file names its dimension, too."""
+    with Emulator(vectors="lexical", models={"mine": 513}) as emulator:
+        monkeypatch.setenv("OPENSEARCH_ENDPOINT", emulator.url)
+        monkeypatch.setenv("OPENSEARCH_API_KEY", emulator.api_key)
+        assert run("embed", str(corpus), "-o", "out.parquet", "--model", "mine", "--dimension", "513").exit_code == 0
+        assert run("search", "out.parquet", "tea", "-k", "1").exit_code == 0
 
 
 # --- probe ---

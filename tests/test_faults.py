@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from interfaces import INTERFACES, settings_for
 from servers import (
+    HOST,
     REQUEST_ID,
     Action,
     Connection,
@@ -551,8 +553,19 @@ def test_a_connection_reset_at_its_start_is_survived(call: Any) -> None:
 def test_an_unknown_host_is_connect_failed(call: Any) -> None:
     """A name that DNS does not know is `ConnectFailed` and names the endpoint."""
     settings = settings_for("https://no-such-host.invalid", max_attempts=1)
-    with EmbeddingClient(**settings) as client, pytest.raises(ConnectFailed, match=r"no-such-host\.invalid"):
+    with EmbeddingClient(**settings) as client, pytest.raises(ConnectFailed, match=r"no-such-host\.invalid") as caught:
         call(client.embed, ["tea"])
+    assert "its name leads nowhere" in str(caught.value)
+
+
+def test_a_port_where_nobody_listens_is_told_apart(call: Any) -> None:
+    """On this machine it may be an emulator that is not running."""
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+    settings = settings_for(f"http://{HOST}:{port}", max_attempts=1)
+    with EmbeddingClient(**settings) as client, pytest.raises(ConnectFailed, match="nothing listens there") as caught:
+        call(client.embed, ["tea"])
+    assert "Is the emulator running" in str(caught.value)
 
 
 def test_an_impossible_host_name_is_one_of_our_errors(call: Any) -> None:

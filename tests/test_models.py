@@ -65,8 +65,11 @@ def test_an_unknown_model_without_a_dimension_lists_the_known_ones() -> None:
     """The error names the unknown model, every known one, and the argument that helps."""
     with pytest.raises(ConfigurationError) as caught:
         find_model("ops-text-embedding-02")
-    for words in ("'ops-text-embedding-02'", *MODELS, "dimension="):
+    for words in ("'ops-text-embedding-02'", "Did you mean 'ops-text-embedding-002'?", *MODELS, "dimension="):
         assert words in str(caught.value)
+    with pytest.raises(ConfigurationError) as caught:
+        find_model("another")
+    assert "Did you mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize("dimension", [0, -1, 1.5, 1024.0, True, "1024", [1024]])

@@ -1,15 +1,17 @@
 """How a task of an event loop waits. Of a thread, `threads` is the twin."""
 
 import asyncio
-import concurrent.futures.thread  # noqa: F401 - `to_thread` would import it in mid-call, where a fork may come
+import concurrent.futures.thread  # noqa: F401 - looking a name up would import it in mid-call, where a fork may come
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
 from opensearch_embed._dispatch.dispatcher import ASK_LIMITER, LEAVES_NOW
 from opensearch_embed._dispatch.lanes import Host, Turn
 from opensearch_embed._dispatch.limiter import aask
-from opensearch_embed._dispatch.threads import LOOK_AGAIN_SECONDS
+from opensearch_embed._dispatch.threads import LOOK_AGAIN_SECONDS, workers
 from opensearch_embed._dispatch.turnstile import Turnstile
 
 T = TypeVar("T")
@@ -83,21 +85,26 @@ async def await_turn(
 
 
 async def offload(function: Callable[..., T], *args: Any) -> T:
-    """Run what takes long on another thread; here, if no thread can be started. Whatever it raises, it raises here."""
+    """Run what takes long on another thread; here, if no thread can be started. Whatever it raises, it raises here.
+
+    Not by `asyncio.to_thread`: in a forked child, the threads of a loop that was there before are gone, unnoticed. Such
+    a loop also shares with the parent's what wakes it, so it looks by itself from time to time.
+    """
     problem: list[BaseException] = []
     result: list[T] = []
+    signal = AsyncSignal(Host())
 
     def guarded() -> None:
         try:
             result.append(function(*args))
         except BaseException as error:  # noqa: BLE001 - raised below: a future takes some of them for its own
             problem.append(error)
+        signal.set()
 
-    try:
-        await asyncio.to_thread(guarded)
-    except RuntimeError:
-        if not result and not problem:
-            guarded()
+    if not workers().run(partial(copy_context().run, guarded)):
+        guarded()
+    while not result and not problem:
+        await signal.wait(LOOK_AGAIN_SECONDS)
     if problem:
         raise problem[0]
     return result[0]

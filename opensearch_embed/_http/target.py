@@ -5,6 +5,7 @@ raises `TransportError` where no answer came back.
 """
 
 import re
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ CERTIFICATE_ADVICE = {
     0: "If its issuer is your own, name it with ca_bundle=.",
     9: "It is not valid yet: check this machine's clock.",
     10: "It has expired: whoever runs the server must renew it. Check this machine's clock, too.",
-    62: "It is for another name: check the endpoint (OPENSEARCH_ENDPOINT), and where its name leads.",
-    64: "It is for another name: write the endpoint (OPENSEARCH_ENDPOINT) by its name, not its address.",
+    62: "It is for another name: check the endpoint, and where its name leads.",
+    64: "It is for another name: write the endpoint by its name, not its address.",
 }
 """What to do about a certificate, by OpenSSL's number of what is wrong with it."""
 
@@ -38,6 +39,14 @@ _WHO_ASKS = "Check the user and the password in its URL (proxy=, HTTPS_PROXY, HT
 _NOT_THERE = "It does not let this host through: ask whoever runs it, or name the host in NO_PROXY."
 PROXY_REFUSALS = {401: _WHO_ASKS, 407: _WHO_ASKS, 403: _NOT_THERE, 405: _NOT_THERE}
 """A proxy's refusals that asking again does not mend, and what does."""
+
+ENDPOINT_NAMES = "endpoint=, or AISEARCH_ENDPOINT, or OPENSEARCH_ENDPOINT"
+
+NOT_REACHED: Sequence[tuple[type[BaseException], str]] = (
+    (socket.gaierror, "no connection, for its name leads nowhere"),
+    (ConnectionRefusedError, "no connection, for nothing listens there"),
+)
+"""Why there is no connection, where that is known."""
 
 SPEAKS_NO_TLS = (
     "WRONG_VERSION_NUMBER",
@@ -156,7 +165,12 @@ class Target:
             if timeout < self.timeout:
                 advice = f"Of retry_timeout, {timeout:.1f} seconds were left for this attempt."
         elif kind is ConnectFailed:
-            advice = "Check the endpoint (OPENSEARCH_ENDPOINT), the network, and the proxy if there is one."
+            if meaning == "no connection":
+                whys = (why for cause, why in NOT_REACHED if any(isinstance(link, cause) for link in links))
+                meaning = next(whys, meaning)
+            advice = f"Check the endpoint ({ENDPOINT_NAMES}), the network, and the proxy if there is one."
+            if is_loopback(urlsplit(self.settings.endpoint).hostname or "") and not self.settings.proxy:
+                advice = f"{advice} Is the emulator running (opensearch-embed emulator)?"
             if any(isinstance(link, ssl.SSLError) for link in links):
                 advice = f"{advice} {self._plain_http_advice()}"
         else:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from opensearch_embed.bulk.report import Progress as Progress
     from opensearch_embed.bulk.report import Report as Report
     from opensearch_embed.bulk.search import Hit as Hit
+    from opensearch_embed.bulk.search import made_with as made_with
     from opensearch_embed.bulk.search import search_file as search_file
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "Progress": "report",
     "Report": "report",
     "Hit": "search",
+    "made_with": "search",
     "search_file": "search",
 }
 

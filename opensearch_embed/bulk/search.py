@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from opensearch_embed.bulk.decides import from_metadata
 from opensearch_embed.client import EmbeddingClient
 from opensearch_embed.errors import InputError
+from opensearch_embed.models import MODELS
 
 if TYPE_CHECKING:
     from opensearch_embed._call.results import Rows
@@ -48,6 +49,19 @@ class Hit:
     value: Any
 
 
+def made_with(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the model that a file names, as arguments of a client; none where it names none.
+
+    Raises:
+        InputError: The file is not there, or no Parquet.
+    """
+    with _parquet(Path(file)) as parquet:
+        made = from_metadata(parquet.schema_arrow.metadata)
+    if made.get("model") in MODELS or not {"model", "dimension"} <= made.keys():
+        return {"model": made["model"]} if "model" in made else {}
+    return {"model": made["model"], "dimension": int(made["dimension"])}
+
+
 def search_file(
     file: str | os.PathLike[str],
     question: str,
@@ -64,7 +78,8 @@ def search_file(
     Args:
         file: The file, such as `embed_file` writes it.
         question: It is embedded as a query, with one request.
-        client: What embeds the question. The default is a client with the environment's settings.
+        client: What embeds the question. The default is a client with the environment's settings, and the model that
+            the file was made with.
         k: Rows, at most.
         show: The column whose values are returned. The default is the one that was embedded.
         column: The column with the vectors. The default is the one that the file names, or `embedding`.
@@ -74,7 +89,7 @@ def search_file(
             dimension.
         OpenSearchEmbedError: The question could not be embedded.
     """
-    client = EmbeddingClient() if client is None else client
+    client = EmbeddingClient(**made_with(file)) if client is None else client
     path = Path(file)
     with _parquet(path) as parquet:
         schema = parquet.schema_arrow
@@ -205,7 +220,7 @@ def _check(
     if model != client.model.service_id:
         raise InputError(
             f"{path.name} holds vectors of the model {model}, and the question would be embedded with "
-            f"{client.model.service_id}: these cannot be compared. Say --model {model} (model=)."
+            f"{client.model.service_id}: these cannot be compared. Say --model {model}."
         )
     kind = schema.field(column).type
     is_list = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)

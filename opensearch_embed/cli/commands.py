@@ -26,6 +26,7 @@ from opensearch_embed import (
     ResponseError,
     __version__,
 )
+from opensearch_embed.settings import going_first
 
 app = typer.Typer(
     name="opensearch-embed",
@@ -108,6 +109,7 @@ def _emulator_lines(url: str, api_key: str, vectors: str, qps: float) -> Iterabl
         "",
         "In another terminal:",
         "",
+        *([f"  unset {' '.join(going_first())}"] if going_first() else []),
         f"  export OPENSEARCH_ENDPOINT={url}",
         f"  export OPENSEARCH_API_KEY={shlex.quote(api_key)}",
         "  opensearch-embed check",

@@ -4,7 +4,7 @@ import ctypes
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -140,7 +140,7 @@ def search(
         str | None, typer.Option(help="The column with the vectors. Default: what the file says.", show_default=False)
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="A JSON object a row, for programs.")] = False,
-    model: Model = None,
+    model: Annotated[str | None, typer.Option(help="Default: what the file says.", show_default=False)] = None,
     endpoint: Endpoint = None,
     workspace: Workspace = None,
     dimension: Dimension = None,
@@ -155,21 +155,23 @@ def search(
 
     Example: opensearch-embed search vectors.parquet "How do I bake bread?" -k 3
     """
-    with (
-        _failing_as("search"),
-        EmbeddingClient(
-            model,
-            endpoint=endpoint,
-            workspace=workspace,
-            dimension=dimension,
-            allow_http=allow_http,
-            ca_bundle=ca_bundle,
-            proxy=proxy,
-        ) as client,
-    ):
-        from opensearch_embed.bulk import search_file
+    with _failing_as("search"), ExitStack() as stack:
+        from opensearch_embed.bulk import made_with, search_file
         from opensearch_embed.cli.hits import print_hits
 
+        settings: dict[str, Any] = {"model": model} if model else made_with(file)
+        if dimension is not None:
+            settings["dimension"] = dimension
+        client = stack.enter_context(
+            EmbeddingClient(
+                **settings,
+                endpoint=endpoint,
+                workspace=workspace,
+                allow_http=allow_http,
+                ca_bundle=ca_bundle,
+                proxy=proxy,
+            )
+        )
         print_hits(search_file(file, question, client=client, k=k, show=show, column=column), as_json=json)
 
 

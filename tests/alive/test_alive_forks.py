@@ -7,6 +7,27 @@ from servers import RawServer
 from test_alive_threads import times_sent
 from test_lifecycle import run
 
+INHERITED = """
+import asyncio, os, signal
+loop = asyncio.new_event_loop()
+mine = [f"text {i}" for i in range(70)]
+before = loop.run_until_complete(client.aembed(mine))
+pid = os.fork()
+if pid == 0:
+    signal.alarm(30)
+    same = loop.run_until_complete(client.aembed(mine)) == before
+    os._exit(0 if same else 1)
+print(os.waitpid(pid, 0)[1], loop.run_until_complete(client.aembed(mine)) == before)
+"""
+
+
+def test_a_child_goes_on_in_its_parents_event_loop() -> None:
+    """As under nest_asyncio, whose `asyncio.run` takes the loop that is there: threads of that loop are gone."""
+    with RawServer() as server:
+        process = run(server.url, INHERITED)
+    assert process.stdout.split() == ["0", "True"], process.stderr
+
+
 FIRST = """
 import os, signal, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)

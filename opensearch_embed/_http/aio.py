@@ -41,6 +41,7 @@ class AiohttpTransport:
         self._proxy = target.proxy
         self._proxy_headers = target.proxy_headers or None
         self._connector = Connector(target)
+        self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._under_way = 0
         self._retired = False
@@ -122,9 +123,13 @@ class AiohttpTransport:
         return b"".join(chunks), True
 
     async def close(self) -> None:
-        """Close every connection now: after the event loop's end there is nobody to close it."""
+        """Close every connection now: after the event loop's end there is nobody to close it.
+
+        It may be the garbage collector that asks, within another event loop or none: then nothing can be awaited.
+        """
         self._end()
-        await asyncio.sleep(0)
+        if asyncio._get_running_loop() is self._loop:
+            await asyncio.sleep(0)
 
     async def retire(self) -> None:
         """Close every connection as soon as nothing is under way."""

@@ -269,3 +269,36 @@ def test_what_nobody_closes_is_gone(litter: str) -> None:
     # A thread and five descriptors each would be 10 and 50. The pool of idle workers and connections may breathe.
     assert threads <= 5
     assert descriptors <= 8
+
+
+NESTED_THREADS = """
+import asyncio, gc, nest_asyncio, threading, warnings
+warnings.simplefilter("ignore", ResourceWarning)  # of loops that nest_asyncio leaves open
+nest_asyncio.apply()
+mine = [f"text {i}" for i in range(100)]
+
+def work():
+    for _ in range(2):
+        asyncio.run(client.aembed(mine))
+
+async def main():
+    gc.collect()
+    await client.aembed(mine)
+
+for _ in range(2):
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    asyncio.run(main())
+print("done")
+"""
+
+
+def test_collected_loops_of_nested_threads_say_nothing() -> None:
+    """The garbage collector finds what such loops have left open, from within another loop or from none."""
+    with RawServer() as server:
+        process = run(server.url, NESTED_THREADS)
+    assert (process.stdout, process.stderr) == ("done\n", "")

@@ -30,8 +30,8 @@ CERTIFICATE_ADVICE = {
     0: "If its issuer is your own, name it with ca_bundle=.",
     9: "It is not valid yet: check this machine's clock.",
     10: "It has expired: whoever runs the server must renew it. Check this machine's clock, too.",
-    62: "It is for another name: check the endpoint, and where its name leads.",
-    64: "It is for another name: write the endpoint by its name, not its address.",
+    62: "It is for another name: check the endpoint (OPENSEARCH_ENDPOINT), and where its name leads.",
+    64: "It is for another name: write the endpoint (OPENSEARCH_ENDPOINT) by its name, not its address.",
 }
 """What to do about a certificate, by OpenSSL's number of what is wrong with it."""
 

@@ -90,12 +90,14 @@ def embed(lab: Lab, load: Load, source: Path, output: Path, kills: list[float]) 
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process has held so far; 0 when it has gone."""
+    """The most memory that a process and its helpers have held so far, added up; 0 when it has gone."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii") as lines:
-            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+            own = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+        started = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
         return 0
+    return own + sum(peak_bytes(int(child)) for children in started for child in children.split())
 
 
 def run(lab: Lab, load: Load, kills: int, folder: Path, seed: int = 0) -> list[dict[str, Any]]:

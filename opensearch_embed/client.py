@@ -1,14 +1,14 @@
 """The client: how it is made, what it tells of itself, how it is copied and closed."""
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from opensearch_embed._call.call import Calls
-from opensearch_embed._call.engine import Engine
+from opensearch_embed._call.engine import Decode, Engine
 from opensearch_embed._call.methods import EmbeddingMethods
+from opensearch_embed._call.one_by_one import decode_in_turn
 from opensearch_embed._call.refusals import OnError
 from opensearch_embed._habits import advised
 from opensearch_embed._redis_url import hidden_url
@@ -136,16 +136,9 @@ class EmbeddingClient(EmbeddingMethods):
             made = self._made = Calls(Engine(self.settings, self._options, Meter(made.engine.meter.usage)))
         return made
 
-    def _tolerant_calls(self, most: int | None = None) -> Calls:
-        """Return what works off calls that a refused text does not stop, with so many requests under way at most.
-
-        It counts into this client's usage.
-        """
-        under_way = min(most or sys.maxsize, self._options.max_concurrency or sys.maxsize)
-        bounded = replace(
-            self._options, on_error="skip", max_concurrency=None if under_way == sys.maxsize else under_way
-        )
-        return Calls(Engine(self.settings, bounded, self._calls.engine.meter))
+    def _tolerant_calls(self, decode: Decode = decode_in_turn) -> Calls:
+        """Return what works off calls that a refused text does not stop. It counts into this client's usage."""
+        return Calls(Engine(self.settings, replace(self._options, on_error="skip"), self._calls.engine.meter, decode))
 
     @property
     def model(self) -> ModelSpec:

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from opensearch_embed._api_key import remark
-from opensearch_embed._call.one_by_one import one_by_one
+from opensearch_embed._call.one_by_one import decode_in_turn
 from opensearch_embed._call.telemetry import Watch
 from opensearch_embed._dispatch.lanes import Host, Lane, Pool, Turn
 from opensearch_embed._dispatch.retry import Attempts, RetryPolicy, outcome_of
@@ -26,7 +26,7 @@ from opensearch_embed._http.per_loop import PerLoop
 from opensearch_embed._http.target import Target
 from opensearch_embed._wire.conceal import concealing, strip
 from opensearch_embed._wire.refusal import Reply
-from opensearch_embed._wire.reply import decode_reply
+from opensearch_embed._wire.reply import Embedded, decode_reply
 from opensearch_embed._wire.request import encode_request
 from opensearch_embed.errors import AuthenticationError, OpenSearchEmbedError
 from opensearch_embed.models import InputType
@@ -35,6 +35,7 @@ from opensearch_embed.settings import Settings
 from opensearch_embed.usage import Meter
 
 Read = Callable[[list[list[Any]]], Any]
+Decode = Callable[..., Embedded]
 
 
 @dataclass(eq=False, slots=True)
@@ -83,9 +84,14 @@ class Engine:
         turnstile: Lets requests leave; all clients alike share it.
         connections: What is open.
         threads: What the calls in threads share.
+
+    Args:
+        decode: What decodes a reply in threads, as `decode_reply` does.
     """
 
-    def __init__(self, settings: Settings, options: Options, meter: Meter | None = None) -> None:
+    def __init__(
+        self, settings: Settings, options: Options, meter: Meter | None = None, decode: Decode = decode_in_turn
+    ) -> None:
         self.settings = settings
         self.options = options
         self.meter = meter or Meter()
@@ -97,6 +103,7 @@ class Engine:
         self.connections = Connections(target, offload)
         self.threads = self._place(threading.RLock())
         self._of_loops: PerLoop[Place] = PerLoop()
+        self._decode = decode
         self._policy = RetryPolicy(options.max_attempts, options.retry_timeout, options.timeout)
 
     def in_loop(self) -> Place:
@@ -126,7 +133,7 @@ class Engine:
                 seconds = attempts.begin(monotonic())
                 self.meter.add(requests=1, retries=attempts.number > 1)
                 reply = transport.send(body, timeout=seconds, cancellation=cancellation, until=attempts.ends)
-                vectors = one_by_one.run(len(reply.body), self._understand, reply, request)
+                vectors = self._understand(reply, request, self._decode)
                 error = None
                 return vectors
             except OpenSearchEmbedError as caught:
@@ -159,7 +166,7 @@ class Engine:
                 seconds = attempts.begin(monotonic())
                 self.meter.add(requests=1, retries=attempts.number > 1)
                 reply = await link.transport.send(body, timeout=seconds)
-                vectors = self._understand(reply, request)
+                vectors = self._understand(reply, request, decode_reply)
                 error = None
                 return vectors
             except OpenSearchEmbedError as caught:
@@ -189,11 +196,11 @@ class Engine:
             turn.lane = Lane.RETRY
         turn.host, turn.wake = signal.host, signal.set
 
-    def _understand(self, reply: Reply, request: Request) -> Any:
+    def _understand(self, reply: Reply, request: Request, decode: Decode) -> Any:
         texts, settings = request.texts, self.settings
         conceal = concealing(settings.api_key.get_secret_value(), texts, settings.proxy_secrets)
         try:
-            embedded = decode_reply(
+            embedded = decode(
                 reply,
                 expected=len(texts),
                 dimension=self.settings.model.dimension,

@@ -2,7 +2,11 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from opensearch_embed._wire.refusal import Reply
+from opensearch_embed._wire.reply import Embedded, decode_reply
 
 PATIENCE_SECONDS = 0.5
 """Longer than a wave of answers takes to be understood."""
@@ -39,3 +43,9 @@ class OneByOne:
 
 one_by_one = OneByOne()
 """Of the process, as its interpreter is."""
+
+
+def decode_in_turn(reply: Reply, **settings: Any) -> Embedded:
+    """Do what `decode_reply` does, when no other thread does it."""
+    decoded: Embedded = one_by_one.run(len(reply.body), partial(decode_reply, reply, **settings))
+    return decoded

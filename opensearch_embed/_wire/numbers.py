@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def as_lists(vectors: list[list[Any]]) -> list[list[float]]:
-    """Return the vectors as they are, whole numbers made float.
+def as_lists(vectors: list[list[Any]], first: int = 0) -> list[list[float]]:
+    """Return the vectors as they are, whole numbers made float. `first` is the index of the first one.
 
     That they are finite is seen to by orjson, which reads neither NaN nor a number that a float cannot hold.
 
@@ -25,7 +25,7 @@ def as_lists(vectors: list[list[Any]]) -> list[list[float]]:
             deque(map(float.conjugate, vector), maxlen=0)
         except TypeError as error:
             if not set(map(type, vector)) <= {float, int}:
-                raise ValueError(f"has something that is not a number for index {index}") from error
+                raise ValueError(f"has something that is not a number for index {first + index}") from error
             vectors[index] = list(map(float, vector))
     return vectors
 
@@ -48,7 +48,7 @@ def as_array(vectors: list[list[Any]]) -> "np.ndarray[Any, np.dtype[np.float32]]
             raise ValueError(f"has something that is not a number for index {index}") from error
         except OverflowError as error:
             raise ValueError(f"has a number that is too large for float32 (embed returns it) for {index}") from error
-    # struct takes true for 1.0 and false for 0.0 without a word, so where these stand, look at the types.
-    if ((rows == 0.0) | (rows == 1.0)).any():
-        as_lists(vectors)
+    # struct takes true for 1.0 and false for 0.0 without a word, so look at the types of what became these.
+    for index in np.flatnonzero(((rows == 0.0) | (rows == 1.0)).any(axis=1)).tolist():
+        as_lists([vectors[index]], first=index)
     return rows

@@ -8,11 +8,6 @@ from opensearch_embed.options import Options
 
 METADATA_PREFIX = "opensearch_embed."
 
-UNHURRIED_QPS = 100
-ANSWER_BYTES = 48 << 20
-BYTES_OF_A_NUMBER = 21
-"""In an answer, which is JSON."""
-
 NOT_IN_METADATA = ("endpoint", "workspace")
 """What decides a vector, and is nobody's business who is given the file."""
 
@@ -35,17 +30,6 @@ def what_decides(
         "endpoint": settings.endpoint,
         "workspace": settings.workspace,
     }
-
-
-def most_under_way(client: EmbeddingClient) -> int | None:
-    """Return how many requests may be under way, so that answers that wait to be read take little memory.
-
-    Where the rate is low, or there is none, that is seen to: answers do not wait, or few are asked for.
-    """
-    qps = client._options.qps
-    if qps is None or qps <= UNHURRIED_QPS:
-        return None
-    return max(32, ANSWER_BYTES // (32 * BYTES_OF_A_NUMBER * client.dimension))
 
 
 def in_metadata(decides: Mapping[str, str]) -> dict[str, str]:

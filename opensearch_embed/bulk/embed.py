@@ -16,7 +16,8 @@ from typing import Any
 from opensearch_embed import __version__
 from opensearch_embed._call.attach import attach
 from opensearch_embed._call.stream import Stream
-from opensearch_embed.bulk.decides import in_metadata, most_under_way, what_decides
+from opensearch_embed.bulk.decides import in_metadata, what_decides
+from opensearch_embed.bulk.decoders import UNHURRIED_QPS, Decoders, helpers_for
 from opensearch_embed.bulk.inputs import STDIN, Inputs, Source, find_inputs
 from opensearch_embed.bulk.outputs import Reader, begin_output, check_output, read_inputs
 from opensearch_embed.bulk.parts import (
@@ -133,7 +134,10 @@ class Run:
         self._output_column, self._input_type = output_column, input_type
         self._form = check_output(output, output_column, reader)
         self._parts = parts_of(output)
-        self._calls = client._tolerant_calls(most_under_way(client))
+        self._decoders = Decoders(helpers_for(client._options.qps), client.dimension)
+        self._calls = client._tolerant_calls(self._decoders.decode)
+        if client._options.qps is not None and client._options.qps > UNHURRIED_QPS:
+            self._decoders.bound(self._calls.engine.threads.pool)
         self._options = self._calls.engine.options
         self._check = RowCheck(client, self._options)
         self._decides = what_decides(client, self._options, column, output_column, input_type)
@@ -159,6 +163,7 @@ class Run:
         dimension = self._client.dimension
         with (
             closing(self._calls),
+            closing(self._decoders),
             closing(Vectors(self._parts, dimension)) as vectors,
             Rejections(self._parts, vectors) as rejections,
         ):

@@ -31,6 +31,7 @@ class UntilTheEnd:
         self.come = threading.Event()
 
     def __call__(self, connection: Connection, request: RawRequest) -> None:
+        """Answer, if that is still wanted."""
         connection.server.stopping.wait(0.1)
         if self.come.is_set():
             connection.server.stopping.wait()

@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from interfaces import MODEL
+from servers import DIMENSION, RawServer, honest, refuse
 from test_cli import run, run_without
 
 from opensearch_embed.bulk import Progress
-from opensearch_embed.cli.progress import line, progress_shown
+from opensearch_embed.cli.progress import duration, line, progress_shown
 from opensearch_embed.emulator import Emulator
 
 KEY = "OS-a-key-that-nobody-may-see"
@@ -64,7 +67,7 @@ def test_a_corpus_in_a_question_answered(corpus: Path, emulator: Emulator) -> No
     assert [set(hit) for hit in hits] == [{"row", "score", "text"}] * 2
     assert (hits[0]["row"], hits[0]["text"]) == (0, "Sourdough rises by wild yeast.")
     again = run("embed", str(corpus), "--output", "out.parquet")
-    assert (again.exit_code, facts(again.stdout)["requests"]) == (0, "0: all was done before")
+    assert (again.exit_code, facts(again.stdout)["kept"]) == (0, "3 rows that were done before")
 
 
 @pytest.mark.usefixtures("emulator")
@@ -100,6 +103,35 @@ def test_a_dry_run_sends_nothing(corpus: Path, emulator: Emulator) -> None:
     assert re.fullmatch(r"about \d+", told["tokens"])
     assert emulator.requests == []
     assert list(Path().iterdir()) == [corpus]
+
+
+def test_a_dry_run_needs_no_account(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has neither endpoint nor key yet learns what it would take, in words for any length of time."""
+    for name in ("OPENSEARCH_ENDPOINT", "OPENSEARCH_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    result = run("embed", str(corpus), "--dry-run", "--qps", "0.0001")
+    assert result.exit_code == 0
+    assert facts(result.stdout)["time"] == "2 h 47 min at 0.0001 requests a second"
+
+
+def test_what_is_done_is_told(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an error, a dry run after it, and the run that goes on: all speak of rows, and of what need not be sent."""
+    corpus.write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(96)))
+    command = ["embed", str(corpus), "--output", "out.npy", "--model", MODEL, "--dimension", str(DIMENSION)]
+    with RawServer(honest, honest, refuse(404, "ServiceIdNotExist")) as server:
+        monkeypatch.setenv("OPENSEARCH_ENDPOINT", server.url)
+        monkeypatch.setenv("OPENSEARCH_API_KEY", KEY)
+        failed = run(*command, "--qps", "20")
+        dry = facts(run(*command, "--dry-run").stdout)
+        done = facts(run(*command).stdout)
+    assert failed.exit_code == 1
+    assert "64 of 96 rows are done, and kept in out.npy.parts: run the same again" in failed.stderr
+    assert "texts[" not in failed.stderr
+    assert ".completed" not in failed.stderr
+    assert (dry["rows"], dry["kept"], dry["requests"]) == ("96", "64 rows that are done already", "1")
+    assert (done["embedded"], done["kept"], done["requests"]) == ("96", "64 rows that were done before", "1")
+    corpus.write_text('{"text": "another"}\n')
+    assert "kept" not in facts(run(*command, "--dry-run").stdout)
 
 
 @pytest.mark.usefixtures("emulator")
@@ -173,6 +205,17 @@ def test_a_line_of_progress() -> None:
     progress = Progress(rows=1000, done=600, found=200, tokens=12_345, retries=1, seconds=4.0)
     assert line(progress) == "600 of 1,000 rows, 100 texts/s, 12,345 tokens, 1 retries, 4 s left"
     assert line(Progress(10, 0, 0, 0, 0, 0.0)).endswith("time left unknown")
+    assert line(progress, since=600).endswith("1 retries, none done since the last line")
+    assert line(replace(progress, rejected=7)).startswith("600 of 1,000 rows, 7 rejected, 100 texts/s")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (0.2, "1 s"), (119.5, "120 s"), (121, "3 min"), (7199, "2 h 0 min"), (360_000, "100 h 0 min")],
+)
+def test_a_span_of_time(seconds: float, said: str) -> None:
+    """Seconds, minutes or hours, rounded up."""
+    assert duration(seconds) == said
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

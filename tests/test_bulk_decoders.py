@@ -305,7 +305,7 @@ def test_a_file_is_the_same_with_helpers(tmp_path: Path, monkeypatch: pytest.Mon
             return found
 
     monkeypatch.setattr(decoders.Helper, "decode", watched)
-    monkeypatch.setattr("opensearch_embed.bulk.embed.Decoders", Kept)
+    monkeypatch.setattr("opensearch_embed.bulk.run.Decoders", Kept)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     outputs = []
     with RawServer(default=refuse_some) as server, EmbeddingClient(**settings_for(server.url, qps=150.0)) as client:

@@ -1,16 +1,19 @@
 """What embedding a file will cost, found by going through all of it but the sending."""
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from opensearch_embed._texts.batches import plan
 from opensearch_embed._texts.length import estimate_tokens
-from opensearch_embed.bulk.inputs import Source, find_inputs
+from opensearch_embed.bulk.inputs import Inputs, Source, find_inputs
 from opensearch_embed.bulk.outputs import read_inputs
+from opensearch_embed.bulk.parts import parts_of, read_manifest
 from opensearch_embed.bulk.rows import RowCheck, numbered
+from opensearch_embed.bulk.vectors import marked
 from opensearch_embed.client import EmbeddingClient
 from opensearch_embed.models import InputType
 
@@ -27,6 +30,7 @@ class Estimate:
         requests: Requests, if none has to be repeated.
         tokens: Tokens, by our estimate or the client's own counter.
         seconds: At the client's rate; `None` where it has none.
+        kept: Rows that an earlier run has done: requests, tokens and seconds are for the others.
     """
 
     rows: int
@@ -34,6 +38,7 @@ class Estimate:
     requests: int
     tokens: int
     seconds: float | None
+    kept: int = 0
 
 
 def estimate_file(
@@ -43,8 +48,17 @@ def estimate_file(
     column: str = "text",
     input_type: InputType = "document",
     format: str | None = None,
+    output: str | os.PathLike[str] | None = None,
 ) -> Estimate:
-    """Say what `embed_file` will take for all rows of a file. Nothing is sent, and nothing is written.
+    """Say what `embed_file` will take for a file. Nothing is sent, and nothing is written.
+
+    Args:
+        source: As for `embed_file`.
+        client: What would embed; its endpoint and key are not used.
+        column: The column with the texts.
+        input_type: The role of the texts.
+        format: The input's format, where its name does not say it.
+        output: What would be written: rows that an earlier run on it has done are not counted again.
 
     Raises:
         InputError: The input cannot be read, or has no such column.
@@ -52,20 +66,24 @@ def estimate_file(
     """
     client = EmbeddingClient() if client is None else client
     with tempfile.TemporaryDirectory() as folder:
-        reader = read_inputs(find_inputs(source, format, Path(folder, "stdin")), column)
+        inputs = find_inputs(source, format, Path(folder, "stdin"))
+        reader = read_inputs(inputs, column)
+        done: Set[int] = set() if output is None else done_before(parts_of(Path(output)), inputs)
         calls = client._tolerant_calls()
         options = calls.engine.options
         check = RowCheck(client, options)
-        rejected = requests = tokens = 0
+        rejected = requests = tokens = kept = 0
 
         def texts() -> Iterator[str]:
-            nonlocal rejected
+            nonlocal rejected, kept
             for first, values in numbered(reader.values()):
                 for row, value in enumerate(values, first):
-                    if check.problem(value, row) is None:
-                        yield value
-                    else:
+                    if check.problem(value, row) is not None:
                         rejected += 1
+                    elif row in done:
+                        kept += 1
+                    else:
+                        yield value
 
         count = options.length_function or estimate_tokens
         source_texts = texts()
@@ -75,4 +93,10 @@ def estimate_file(
                 requests += 1
                 tokens += sum(map(count, batch.texts))
     seconds = None if options.qps is None else requests / options.qps
-    return Estimate(reader.rows, rejected, requests, tokens, seconds)
+    return Estimate(reader.rows, rejected, requests, tokens, seconds, kept)
+
+
+def done_before(parts: Path, inputs: Inputs) -> Set[int]:
+    """Return the rows of an input that unfinished work has done already."""
+    manifest = read_manifest(parts)
+    return marked(parts) if manifest is not None and manifest["inputs"] == inputs.fingerprint() else set()

@@ -22,7 +22,7 @@ FORMATS = {
     ".tsv": "tsv",
     ".txt": "txt",
 }
-STDIN = "-"
+STDIN, STDIN_NAME = "-", "stdin"
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 

@@ -17,6 +17,7 @@ class Report:
         seconds: From the call to the output's being there.
         output: The file that was written.
         rejected_rows: The file that says which rows were rejected, and why; `None` where none were.
+        kept: Rows that an earlier run had done, and this one did not send again.
     """
 
     rows: int
@@ -27,6 +28,7 @@ class Report:
     seconds: float
     output: Path
     rejected_rows: Path | None = None
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Progress:
         tokens: Tokens so far, of this run.
         retries: Requests that repeated an earlier one, of this run.
         seconds: Since this run began.
+        rejected: How many of those that are done have no vector.
     """
 
     rows: int
@@ -48,3 +51,4 @@ class Progress:
     tokens: int
     retries: int
     seconds: float
+    rejected: int = 0

@@ -5,18 +5,18 @@ each row: the checksum of its vector, written after it. A row without its mark, 
 says, counts as not done; so a torn write costs what it tore. Texts that the service refused are lines in a third file.
 """
 
+import contextlib
 import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
-from opensearch_embed._wire.numbers import as_array
 from opensearch_embed.errors import ApiError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Vectors:
         self._marked = os.fstat(self._marks).st_size // _MARK.itemsize
         self._refusals = (folder / "refused.jsonl").open("a+b")
         self.refused: dict[int, dict[str, Any]] = dict(_whole_lines(self._refusals))
+        self._refusals.truncate(self._refusals.tell())
 
     def close(self) -> None:
         """Close the files."""
@@ -149,39 +150,14 @@ class Vectors:
         return np.frombuffer(data, "<f4").reshape(count, self._dimension)
 
 
-class Arrivals:
-    """Takes the vectors of one chunk of a stream, and puts them where their rows belong.
-
-    It is a store of `_call.results`, whose result is nothing: all that arrives is in the file at once.
-    """
-
-    shows_refusals = True
-    read = staticmethod(as_array)
-
-    def __init__(self, vectors: Vectors, rows: Sequence[int], dimension: int) -> None:
-        self._vectors = vectors
-        self._rows = rows
-        self._dimension = dimension
-
-    def put(self, indices: Sequence[int], vectors: Any) -> None:
-        """Keep vectors that were read."""
-        if indices:
-            self._vectors.put([self._rows[i] for i in indices], np.asarray(vectors, np.float32))
-
-    def put_zeros(self, indices: Sequence[int]) -> None:
-        """Give these texts a zero vector."""
-        self.put(indices, np.zeros((len(indices), self._dimension), np.float32))
-
-    def put_refused(self, indices: Sequence[int], error: ApiError) -> None:
-        """Note that the service refuses these texts."""
-        if indices:
-            self._vectors.refuse([self._rows[i] for i in indices], error)
-
-    def at(self, _index: int) -> None:
-        """Return nothing: errors need not carry what is on disk."""
-
-    def result(self) -> None:
-        """Return nothing: the vectors are on disk."""
+def marked(folder: Path) -> set[int]:
+    """Return the rows that are done according to their marks, and those that the service refused; only reads."""
+    rows: set[int] = set()
+    with contextlib.suppress(FileNotFoundError):
+        rows.update(np.flatnonzero(np.fromfile(folder / "marks", _MARK)).tolist())
+        with (folder / "refused.jsonl").open("rb") as file:
+            rows.update(row for row, _ in _whole_lines(file))
+    return rows
 
 
 def _open(path: Path) -> int:
@@ -224,8 +200,8 @@ def _read(descriptor: int, size: int, offset: int) -> bytearray:
     return data
 
 
-def _whole_lines(file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield what a file of JSON lines says of each row, but for a line that was torn."""
+def _whole_lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield what a file of JSON lines says of each row, up to a line that was torn; the file is left there."""
     file.seek(0)
     end = 0
     for line in file:
@@ -237,4 +213,4 @@ def _whole_lines(file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             break
         end += len(line)
         yield found["row"], found
-    file.truncate(end)
+    file.seek(end)

@@ -160,7 +160,7 @@ def check(
         bool, typer.Option("--allow-http", help="Allow plain http to another machine: the key travels in clear.")
     ] = False,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Find out what is not documented, with a few small requests more.")
+        bool, typer.Option("--probe", help="Find out what is not documented: some 15 requests more, nearly all short.")
     ] = False,
 ) -> None:
     """Send one request with your settings, and say how it went.

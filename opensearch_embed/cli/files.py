@@ -12,12 +12,16 @@ import typer
 
 from opensearch_embed import DEFAULT_MODEL, ConfigurationError, EmbeddingClient, InputError, OpenSearchEmbedError
 from opensearch_embed.cli.commands import _as_options, _fail
+from opensearch_embed.cli.progress import duration, progress_shown
 
 if TYPE_CHECKING:
     from opensearch_embed.bulk import Estimate, Report
 
 USAGE, FAILED, REJECTED, INTERRUPTED = 2, 1, 3, 130
 """Exit codes, besides 0."""
+
+NOWHERE, NO_KEY = "nowhere.invalid", "OS-dry-run"
+"""For a dry run, which needs no account."""
 
 MALLOC_ARENAS = -8
 """M_ARENA_MAX of glibc's malloc.h."""
@@ -90,7 +94,8 @@ def embed(
         _warnings_told(quiet),
         EmbeddingClient(
             model,
-            endpoint=endpoint,
+            endpoint=NOWHERE if dry_run else endpoint,
+            api_key=NO_KEY if dry_run else None,
             workspace=workspace,
             dimension=dimension,
             qps=qps or None,
@@ -102,11 +107,12 @@ def embed(
         ) as client,
     ):
         from opensearch_embed.bulk import embed_file, estimate_file
-        from opensearch_embed.cli.progress import progress_shown
 
         given: Any = source[0] if len(source) == 1 else source
         if dry_run:
-            estimate = estimate_file(given, client=client, column=column, input_type=input_type, format=format)
+            estimate = estimate_file(
+                given, client=client, column=column, input_type=input_type, format=format, output=output
+            )
             _print_estimate(estimate, qps)
             return
         if output is None:
@@ -211,9 +217,10 @@ def _print_report(report: "Report") -> None:
         ("rows", f"{report.rows:,}"),
         ("embedded", f"{report.embedded:,}"),
         ("rejected", f"{report.rejected:,}" + (f", told in {report.rejected_rows}" if report.rejected else "")),
-        ("requests", f"{report.requests:,}" if report.requests else "0: all was done before"),
+        *([("kept", f"{report.kept:,} rows that were done before")] if report.kept else []),
+        ("requests", f"{report.requests:,}"),
         ("tokens", f"{report.tokens:,}"),
-        ("time", f"{report.seconds:.1f} s"),
+        ("time", f"{report.seconds:.1f} s" if report.seconds < 100 else duration(report.seconds)),
         ("output", str(report.output)),
     )
     if report.output.suffix == ".parquet":
@@ -225,9 +232,10 @@ def _print_estimate(estimate: "Estimate", qps: float) -> None:
     _print_table(
         ("rows", f"{estimate.rows:,}"),
         ("rejected", f"{estimate.rejected:,}"),
+        *([("kept", f"{estimate.kept:,} rows that are done already")] if estimate.kept else []),
         ("requests", f"{estimate.requests:,}"),
         ("tokens", f"about {estimate.tokens:,}"),
-        ("time", "as fast as it goes" if seconds is None else f"{seconds:,.0f} s at {qps:g} requests a second"),
+        ("time", "as fast as it goes" if seconds is None else f"{duration(seconds)} at {qps:g} requests a second"),
     )
     typer.echo("Nothing was sent.")
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from interfaces import settings_for
-from servers import DIMENSION, RawServer, vector
+from servers import DIMENSION, KEY, RawServer, vector
 from test_bulk_resume import content, refuse_some, texts_of, write_input
 from test_wire import UNDERSTOOD, UNUSABLE
 
@@ -93,6 +93,17 @@ def two_helpers() -> Iterator[Decoders]:
 
 two = pytest.fixture(two_helpers)
 lasting = pytest.fixture(two_helpers, scope="module")
+
+
+def test_a_helper_knows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in its environment nor on its command line."""
+    monkeypatch.setenv("OPENSEARCH_API_KEY", KEY)
+    monkeypatch.setenv("AISEARCH_API_KEY", KEY)
+    for some in two_helpers():
+        for pid in pids(some):
+            known = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
+            assert b"PATH=" in known
+            assert KEY.encode() not in known
 
 
 # --- the same, by another process ---

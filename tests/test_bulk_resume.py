@@ -25,7 +25,7 @@ from opensearch_embed import AuthenticationError, ConfigurationError, EmbeddingC
 from opensearch_embed.bulk import Report, embed_file
 
 ROWS = 1500
-KILLS_OF_A_FORM = 8
+KILLS_OF_A_FORM = 10
 UNDER_WAY = 4
 """Requests at once, of the runs that are killed: what a kill may cost."""
 

@@ -71,6 +71,11 @@ def helpers_for(qps: float | None) -> int:
     return min(MOST, processors) if processors > 1 else 0
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a helper: no key is its business, and numpy starts no threads for it."""
+    return {name: value for name, value in os.environ.items() if "KEY" not in name} | {"OPENBLAS_NUM_THREADS": "1"}
+
+
 class Decoders:
     """Some helpers, started when there is much to decode. Safe to share between threads; close it.
 
@@ -180,7 +185,7 @@ class Helper:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), file.fileno()),
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                env=environment(),
                 start_new_session=True,  # Ctrl-C is for this process
             )
 

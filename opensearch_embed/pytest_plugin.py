@@ -4,7 +4,7 @@ pytest loads this file in every run, so it imports nothing heavy: the emulator c
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,16 +12,34 @@ if TYPE_CHECKING:
     from opensearch_embed.emulator import Emulator
 
 
+MARKER = "opensearch_emulator"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers", f"{MARKER}(**settings): settings of the test's `opensearch_emulator`, such as qps=5, latency_ms=500"
+    )
+
+
 @pytest.fixture
-def opensearch_emulator(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Emulator]":
+def opensearch_emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Emulator]":
     """A running emulator of Alibaba Cloud OpenSearch, with lexical vectors and no quota.
+
+    `@pytest.mark.opensearch_emulator(qps=5, latency_ms=500)` gives it other settings: the arguments of `Emulator`. Of
+    several such marks, on a class or module too, the nearest decides each setting.
 
     For the test, OPENSEARCH_ENDPOINT and OPENSEARCH_API_KEY lead to it: clients made with no arguments, core, LangChain
     or LlamaIndex, use it. What they know of the real service is put aside.
     """
     from opensearch_embed.emulator import Emulator
 
-    with Emulator(vectors="lexical", qps=None) as emulator:
+    settings: dict[str, Any] = {}
+    for mark in request.node.iter_markers(MARKER):
+        if mark.args:
+            raise pytest.UsageError(f"The settings of the mark {MARKER} have names, such as qps=5: not {mark.args}.")
+        settings = {**mark.kwargs, **settings}
+    with Emulator(**({"vectors": "lexical", "qps": None} | settings)) as emulator:
         # These go before the other names, so that a developer's own would win.
         monkeypatch.delenv("AISEARCH_ENDPOINT", raising=False)
         monkeypatch.delenv("AISEARCH_API_KEY", raising=False)

@@ -31,8 +31,54 @@ def passes(suite: pytest.Pytester, code: str, count: int, *options: str) -> pyte
 
 def test_the_page_is_a_test_file_that_passes(suite: pytest.Pytester) -> None:
     """What the docs show is a file that runs as it stands."""
-    [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    passes(suite, code, 2)
+    parts = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    passes(suite, "\n".join(parts), 3, "--strict-markers")
+
+
+def test_marks_give_the_emulator_its_settings(suite: pytest.Pytester) -> None:
+    """On a test, on its class: the nearest decides each setting; without a mark nothing is set."""
+    passes(
+        suite,
+        """
+        import pytest
+        from opensearch_embed import EmbeddingClient, RateLimited
+
+        @pytest.mark.opensearch_emulator(qps=1, api_key="OS-of-the-class")
+        class TestMarked:
+            @pytest.mark.opensearch_emulator(qps=None, window="bucket")
+            def test_nearest(self, opensearch_emulator):
+                EmbeddingClient(qps=None).embed([f"text {number}" for number in range(320)])
+                assert opensearch_emulator.api_key == "OS-of-the-class"
+                assert opensearch_emulator.usage.outcomes == {200: 10}
+
+            def test_class(self, opensearch_emulator):
+                with pytest.raises(RateLimited):
+                    EmbeddingClient(qps=None, retry_timeout=0.2).embed([f"text {number}" for number in range(320)])
+
+        def test_none(opensearch_emulator):
+            assert opensearch_emulator.api_key == "OS-local"
+        """,
+        3,
+        "--strict-markers",
+    )
+
+
+def test_a_mark_that_makes_no_sense_is_told(suite: pytest.Pytester) -> None:
+    """A setting without a name, and one that there is not."""
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.opensearch_emulator(5)
+        def test_one(opensearch_emulator): pass
+
+        @pytest.mark.opensearch_emulator(quota=5)
+        def test_two(opensearch_emulator): pass
+        """
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider", timeout=60)
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*have names, such as qps=5: not (5,)*", "*unexpected keyword argument 'quota'*"])
 
 
 def test_every_way_to_embed_goes_to_the_emulator(suite: pytest.Pytester) -> None:

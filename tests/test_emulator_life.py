@@ -123,3 +123,9 @@ def test_a_server_that_cannot_be_set_up_says_so() -> None:
 def test_the_notice_says_whose_vectors_these_are() -> None:
     """Whoever starts an emulator can be told that its vectors are not the service's."""
     assert "not the service's" in NOTICE
+
+
+def test_a_setting_that_is_set_too_late_is_an_error() -> None:
+    """It would have no effect."""
+    with Emulator() as emulator, pytest.raises(AttributeError):
+        emulator.qps = 5.0  # type: ignore[attr-defined]

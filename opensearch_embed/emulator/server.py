@@ -53,6 +53,12 @@ class Emulator:
         api_key: The key that is accepted.
     """
 
+    # Settings do not change once it is made: setting one is an error, and not without effect.
+    __slots__ = (
+        *("_faults", "_front", "_journal", "_nature", "_port", "_thread", "_tls", "_vectors", "_wanted_port"),
+        *("api_key", "__weakref__"),
+    )
+
     def __init__(
         self,
         *,

@@ -19,6 +19,7 @@ found() {
 
 mine=$(of "${PYTHON:-python3}")
 few="tests/test_alive.py tests/test_http_belongs.py tests/test_lifecycle.py tests/test_stream.py tests/test_telemetry.py"
+few="$few tests/test_bulk_decoders.py"
 newest=
 for version in ${VERSIONS:-3.14 3.13 3.12 3.11}; do
     if [ "$version" = "$mine" ]; then

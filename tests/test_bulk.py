@@ -91,7 +91,9 @@ def test_every_form(form: str, output: str, tmp_path: Path, run: Run) -> None:
     assert read(tmp_path / output) == [vector(text) for text in texts]
     assert (report.rows, report.embedded, report.rejected) == (len(texts), len(texts), 0)
     assert (report.requests, report.tokens) == (1, len(set(texts)))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, output])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [source.name, output, *([] if output.endswith(".parquet") else [f"{output}.made.json"])]
+    )
     if output != "out.npy" and "txt" not in form:
         rows = (
             pq.read_table(tmp_path / output).to_pylist()

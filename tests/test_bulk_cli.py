@@ -166,7 +166,7 @@ def test_a_failure_is_exit_code_1(corpus: Path, emulator: Emulator) -> None:
     assert "run the same again" in result.stderr
     assert KEY not in result.output
     assert run("embed", str(corpus), "--output", "out.npy").exit_code == 0
-    assert sorted(path.name for path in Path().iterdir()) == ["corpus.jsonl", "out.npy"]
+    assert sorted(path.name for path in Path().iterdir()) == ["corpus.jsonl", "out.npy", "out.npy.made.json"]
 
 
 def test_ctrl_c_is_exit_code_130(corpus: Path, emulator: Emulator) -> None:

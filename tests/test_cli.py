@@ -26,7 +26,7 @@ OPTIONS = {
     "demo": (),
     "embed": (
         *("--output", "--column", "--output-column", "--format", "--input-type", "--model", "--qps", "--overflow"),
-        *("--batch-size", "--dry-run", "--restart", "--quiet"),
+        *("--empty", "--batch-size", "--dry-run", "--restart", "--quiet"),
         *("--endpoint", "--workspace", "--dimension", "--proxy", "--ca-bundle", "--allow-http"),
     ),
     "search": (

@@ -37,7 +37,11 @@ def in_metadata(decides: Mapping[str, str]) -> dict[str, str]:
     return {METADATA_PREFIX + name: value for name, value in decides.items() if name not in NOT_IN_METADATA}
 
 
-def from_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
-    """Return what a Parquet file says of how it was made; nothing, where another program made it."""
-    found = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in (metadata or {}).items()}
+def from_metadata(metadata: Mapping[bytes, bytes] | Mapping[str, str] | None) -> dict[str, str]:
+    """Return what a file says of how it was made; nothing, where another program made it."""
+    found = {_text(name): _text(value) for name, value in (metadata or {}).items()}
     return {k.removeprefix(METADATA_PREFIX): v for k, v in found.items() if k.startswith(METADATA_PREFIX)}
+
+
+def _text(found: str | bytes) -> str:
+    return found if isinstance(found, str) else found.decode(errors="replace")

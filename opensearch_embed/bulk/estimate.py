@@ -2,17 +2,19 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from opensearch_embed._texts.batches import plan
 from opensearch_embed._texts.length import estimate_tokens
-from opensearch_embed.bulk.inputs import Inputs, Source, find_inputs
-from opensearch_embed.bulk.outputs import read_inputs
-from opensearch_embed.bulk.parts import parts_of, read_manifest
+from opensearch_embed.bulk.decides import NOT_IN_METADATA, in_metadata, what_decides
+from opensearch_embed.bulk.inputs import Inputs, Source, content, find_inputs
+from opensearch_embed.bulk.outputs import Reader, check_output, read_inputs
+from opensearch_embed.bulk.parts import compare, parts_of, read_manifest
 from opensearch_embed.bulk.rows import RowCheck, numbered
+from opensearch_embed.bulk.standing import standing
 from opensearch_embed.bulk.vectors import marked
 from opensearch_embed.client import EmbeddingClient
 from opensearch_embed.models import InputType
@@ -49,6 +51,7 @@ def estimate_file(
     input_type: InputType = "document",
     format: str | None = None,
     output: str | os.PathLike[str] | None = None,
+    output_column: str = "embedding",
 ) -> Estimate:
     """Say what `embed_file` will take for a file. Nothing is sent, and nothing is written.
 
@@ -59,19 +62,23 @@ def estimate_file(
         input_type: The role of the texts.
         format: The input's format, where its name does not say it.
         output: What would be written: rows that an earlier run on it has done are not counted again.
+        output_column: The column for the vectors.
 
     Raises:
         InputError: The input cannot be read, or has no such column.
-        ConfigurationError: An option makes no sense.
+        ConfigurationError: An option makes no sense, or something else was made of the output.
     """
     client = EmbeddingClient() if client is None else client
     with tempfile.TemporaryDirectory() as folder:
         inputs = find_inputs(source, format, Path(folder, "stdin"))
         reader = read_inputs(inputs, column)
-        done: Set[int] = set() if output is None else done_before(parts_of(Path(output)), inputs)
         calls = client._tolerant_calls()
         options = calls.engine.options
-        check = RowCheck(client, options)
+        check = RowCheck(client, options, input_type)
+        done: Container[int] = ()
+        if output is not None:
+            decides = what_decides(client, options, column, output_column, input_type)
+            done = done_before(Path(output), output_column, inputs, reader, decides)
         rejected = requests = tokens = kept = 0
 
         def texts() -> Iterator[str]:
@@ -96,7 +103,20 @@ def estimate_file(
     return Estimate(reader.rows, rejected, requests, tokens, seconds, kept)
 
 
-def done_before(parts: Path, inputs: Inputs) -> Set[int]:
-    """Return the rows of an input that unfinished work has done already."""
+def done_before(
+    output: Path, column: str, inputs: Inputs, reader: Reader, decides: Mapping[str, str]
+) -> Container[int]:
+    """Return the rows that earlier runs on an output have done.
+
+    Raises:
+        ConfigurationError: They were of another input, or had other settings. (The endpoint is not looked at.)
+    """
+    form, parts, fingerprint = check_output(output, column, reader), parts_of(output), inputs.fingerprint()
+    everything: Collection[int] = range(reader.rows)
+    made = in_metadata({**decides, "input": content(fingerprint)})
     manifest = read_manifest(parts)
-    return marked(parts) if manifest is not None and manifest["inputs"] == inputs.fingerprint() else set()
+    if manifest is None:
+        return () if standing(output, form, inputs, reader, made) is None else everything
+    wanted = {name: value for name, value in decides.items() if name not in NOT_IN_METADATA}
+    compare(manifest, {**wanted, "inputs": fingerprint}, output)
+    return everything if "done" in manifest else marked(parts)

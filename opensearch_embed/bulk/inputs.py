@@ -52,6 +52,12 @@ class Identity:
     changed: int | None
 
 
+def content(fingerprint: list[dict[str, Any]]) -> str:
+    """Return one digest of what the files of a fingerprint hold; when they were changed plays no part."""
+    held = [(file["size"], file["digest"]) for file in fingerprint]
+    return hashlib.blake2b(repr(held).encode(), digest_size=16).hexdigest()
+
+
 def find_inputs(source: Source, format: str | None, spool: Path | None = None) -> Inputs:
     """Return the files that the source names: a path, a glob, several of these, or `-` for what comes in on stdin.
 

@@ -27,6 +27,11 @@ def rejected_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.rejected.jsonl")
 
 
+def made_of(output: Path) -> Path:
+    """Return the file that says what an output was made of, where the output itself has no room for that."""
+    return output.with_name(f"{output.name}.made.json")
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder, which is made if need be, for this process alone.
@@ -102,11 +107,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write what the folder belongs to, whole or not at all."""
-    aside = folder / f"{MANIFEST}.new"
-    with aside.open("wb") as file:
-        file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+    move(write_json(folder / f"{MANIFEST}.new", manifest), folder / MANIFEST)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> Path:
+    """Write an object for people and programs, and return the file, which is on the disk."""
+    with path.open("wb") as file:
+        file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         sync(file.fileno())
-    move(aside, folder / MANIFEST)
+    return path
 
 
 def compare(found: dict[str, Any], wanted: dict[str, Any], output: Path) -> None:
@@ -139,6 +148,8 @@ def put_in_place(folder: Path, output: Path, done: Mapping[str, Any]) -> bool:
             rejected_of(output).unlink(missing_ok=True)
         elif (rejected := folder / done["rejected"]).exists():
             move(rejected, rejected_of(output))
+        if done["made"] is not None and (made := folder / done["made"]).exists():
+            move(made, made_of(output))
         move(aside, output)
     if not output.exists():
         return False

@@ -17,9 +17,9 @@ from opensearch_embed import __version__
 from opensearch_embed._call.attach import attach
 from opensearch_embed._call.stream import Stream
 from opensearch_embed.bulk.arrivals import Arrivals
-from opensearch_embed.bulk.decides import in_metadata, what_decides
+from opensearch_embed.bulk.decides import NOT_IN_METADATA, in_metadata, what_decides
 from opensearch_embed.bulk.decoders import UNHURRIED_QPS, Decoders, helpers_for
-from opensearch_embed.bulk.inputs import STDIN_NAME, Inputs
+from opensearch_embed.bulk.inputs import STDIN_NAME, Inputs, content
 from opensearch_embed.bulk.outputs import Reader, begin_output, check_output
 from opensearch_embed.bulk.parts import (
     compare,
@@ -29,6 +29,7 @@ from opensearch_embed.bulk.parts import (
     read_manifest,
     rejected_of,
     remove,
+    write_json,
     write_manifest,
 )
 from opensearch_embed.bulk.rejected import Rejections
@@ -36,7 +37,7 @@ from opensearch_embed.bulk.report import Progress, Report
 from opensearch_embed.bulk.reporting import Reporter
 from opensearch_embed.bulk.rows import RowCheck, numbered
 from opensearch_embed.bulk.standing import standing
-from opensearch_embed.bulk.vectors import EMBEDDED, OPEN, Vectors
+from opensearch_embed.bulk.vectors import EMBEDDED, OPEN, Vectors, marked
 from opensearch_embed.bulk.writing import Writing
 from opensearch_embed.client import EmbeddingClient
 from opensearch_embed.errors import ConfigurationError, OpenSearchEmbedError
@@ -74,27 +75,31 @@ class Run:
         if client._options.qps is not None and client._options.qps > UNHURRIED_QPS:
             self._decoders.bound(self._calls.engine.threads.pool)
         self._options = self._calls.engine.options
-        self._check = RowCheck(client, self._options)
+        self._check = RowCheck(client, self._options, input_type)
         self._decides = what_decides(client, self._options, column, output_column, input_type)
 
     def work(self, restart: bool, progress: Callable[[Progress], object] | None, start: float) -> Report:
         """Embed what is not embedded yet, and put the output in its place."""
-        manifest = {"version": VERSION, **self._decides, "inputs": self._inputs.fingerprint()}
+        inputs = self._inputs.fingerprint()
+        manifest = {"version": VERSION, **self._decides, "inputs": inputs}
+        made = in_metadata({**self._decides, "input": content(inputs), "version": __version__})
         found = None if restart else read_manifest(self._parts)
         if found is not None:
-            compare(found, manifest, self._output)
+            # A wrong address that nothing came from need not be kept.
+            mended = () if "done" in found or marked(self._parts) else NOT_IN_METADATA
+            compare(found, {name: manifest[name] for name in manifest if name not in mended}, self._output)
             if "done" in found:
                 if put_in_place(self._parts, self._output, found["done"]):
                     return self._report(found["done"], 0, 0, start)
                 empty(self._parts, but=STDIN_NAME)  # somebody took the output away
                 found = None
         if found is None:
-            there = None if restart else standing(self._output, self._form, self._inputs, self._reader, self._decides)
+            there = None if restart else standing(self._output, self._form, self._inputs, self._reader, made)
             if there is not None:
                 remove(self._parts)
                 return self._report(there, 0, 0, start)
             empty(self._parts, but=STDIN_NAME)
-            write_manifest(self._parts, manifest)
+        write_manifest(self._parts, manifest)
         dimension = self._client.dimension
         with (
             closing(self._calls),
@@ -109,20 +114,25 @@ class Run:
                 vectors,
                 column=self._output_column,
                 dimension=dimension,
-                metadata=in_metadata({**self._decides, "version": __version__}),
+                metadata=made,
             )
             before = self._client.usage
             reporter = Reporter(progress, vectors, self._client, self._reader.rows, start)
-            with Writing(out, self._reader, vectors) as writing, reporter:
-                rows = self._send(vectors, rejections, writing, reporter)
-                finished = writing.finish()
-            if self._inputs.fingerprint() != manifest["inputs"]:
+            try:
+                with Writing(out, self._reader, vectors) as writing, reporter:
+                    rows = self._send(vectors, rejections, writing, reporter)
+                    finished = writing.finish()
+            except (OpenSearchEmbedError, KeyboardInterrupt, OSError) as error:
+                self._tell_of_the_file(error, vectors.done)
+                raise
+            if self._inputs.fingerprint() != inputs:
                 raise ConfigurationError("The input has changed while it was read. Run with --restart (restart=True).")
             done = {
                 "rows": rows,
                 "embedded": vectors.states.count(EMBEDDED),
                 "output": finished.name,
                 "rejected": rejections.finish(),
+                "made": None if self._form == "parquet" else write_json(self._parts / "made.json", made).name,
             }
         write_manifest(self._parts, {**manifest, "done": done})
         put_in_place(self._parts, self._output, done)
@@ -158,12 +168,8 @@ class Run:
         mean = self._reader.bytes // max(1, self._reader.rows) + 1
         most = max(self._options.batch_size, CHUNK_BYTES // mean)
         stream = Stream(self._calls, texts(), self._input_type, arrivals, progress=False, most=most)
-        try:
-            for _ in stream.run():
-                writing.check()
-        except (OpenSearchEmbedError, KeyboardInterrupt) as error:
-            self._tell_of_the_file(error, vectors.done)
-            raise
+        for _ in stream.run():
+            writing.check()
         return rows
 
     def _tell_of_the_file(self, error: BaseException, done: int) -> None:

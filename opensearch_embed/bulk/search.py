@@ -203,8 +203,8 @@ def _values(path: Path, rows: list[int], show: str) -> dict[int, Any]:
             count = parquet.metadata.row_group(group).num_rows
             here = [row for row in rows if first <= row < first + count]
             if here:
-                taken = parquet.read_row_group(group, columns=[show]).column(0).take([row - first for row in here])
-                values.update(zip(here, taken.to_pylist(), strict=True))
+                held = parquet.read_row_group(group, columns=[show]).column(0)
+                values.update({row: held[row - first].as_py() for row in here})
             first += count
     return values
 
@@ -240,6 +240,6 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError as error:
         raise InputError(f"{path} is not there.") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {error}") from error
+        raise InputError(f"{path} cannot be read as Parquet, which is what is searched: {error}") from error
     with file:
         yield file

@@ -8,17 +8,15 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opensearch_embed.bulk.decides import from_metadata, in_metadata
+from opensearch_embed.bulk.decides import from_metadata
 from opensearch_embed.bulk.inputs import Inputs
 from opensearch_embed.bulk.outputs import Reader
-from opensearch_embed.bulk.parts import AGAIN, parts_of, rejected_of
+from opensearch_embed.bulk.parts import AGAIN, made_of, parts_of, rejected_of
 from opensearch_embed.bulk.rejected import count_rejected
 from opensearch_embed.errors import ConfigurationError
 
 
-def standing(
-    output: Path, form: str, inputs: Inputs, reader: Reader, decides: Mapping[str, str]
-) -> dict[str, int] | None:
+def standing(output: Path, form: str, inputs: Inputs, reader: Reader, made: Mapping[str, str]) -> dict[str, int] | None:
     """Return how many rows an output that is finished has, and how many embedded; `None` where there is none.
 
     Raises:
@@ -30,27 +28,28 @@ def standing(
     why = None
     if any(path.parent == parts_of(output) or path.stat().st_mtime_ns > written for path in inputs.paths):
         why = "the input is newer"
-    elif not _fits(output, form, reader, decides):
+    elif not _fits(output, form, reader, made):
         why = "it was made from another input, or with other settings"
     if why is not None:
         raise ConfigurationError(f"{output} is there already, and {why}. {AGAIN}")
     return {"rows": reader.rows, "embedded": reader.rows - count_rejected(rejected_of(output))}
 
 
-def _fits(output: Path, form: str, reader: Reader, decides: Mapping[str, str]) -> bool:
-    dimension = int(decides["dimension"])
+def _fits(output: Path, form: str, reader: Reader, made: Mapping[str, str]) -> bool:
     try:
         if form == "parquet":
             with pq.ParquetFile(output) as file:
-                found = in_metadata({**from_metadata(file.schema_arrow.metadata), "version": ""})
-                wanted = in_metadata({**decides, "version": ""})
-                return found == wanted and file.metadata.num_rows == reader.rows
-        if form == "npy":
-            return bool(np.load(output, mmap_mode="r").shape == (reader.rows, dimension))
-        with output.open("rb") as lines:
-            first = next(lines, b"")
-            vector = orjson.loads(first).get(decides["output_column"]) if first else None
-            fits = bool(first) == bool(reader.rows) and (vector is None or len(vector) == dimension)
-            return fits and bool(first) + sum(1 for _ in lines) == reader.rows
-    except (ValueError, OSError, pa.ArrowException):
+                found = from_metadata(file.schema_arrow.metadata)
+                rows = file.metadata.num_rows
+        else:
+            found = from_metadata(orjson.loads(made_of(output).read_bytes()))
+            if form == "npy":
+                rows, dimension = np.load(output, mmap_mode="r").shape
+                if dimension != int(found["dimension"]):
+                    return False
+            else:
+                with output.open("rb") as lines:
+                    rows = sum(1 for _ in lines)
+    except (ValueError, KeyError, AttributeError, OSError, pa.ArrowException):
         return False
+    return bool(rows == reader.rows) and {**found, "version": ""} == {**from_metadata(made), "version": ""}

@@ -6,16 +6,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from opensearch_embed import DEFAULT_MODEL, ConfigurationError, EmbeddingClient, InputError, OpenSearchEmbedError
 from opensearch_embed.cli.commands import _as_options, _fail
-from opensearch_embed.cli.progress import duration, progress_shown
-
-if TYPE_CHECKING:
-    from opensearch_embed.bulk import Estimate, Report
+from opensearch_embed.cli.progress import progress_shown
+from opensearch_embed.cli.summary import print_estimate, print_report
 
 USAGE, FAILED, REJECTED, INTERRUPTED = 2, 1, 3, 130
 """Exit codes, besides 0."""
@@ -62,6 +60,10 @@ def embed(
         Literal["send", "error", "truncate", "average"],
         typer.Option(help="What happens to a text that is longer than the model reads; `error` rejects its row."),
     ] = "send",
+    empty: Annotated[
+        Literal["error", "zero"],
+        typer.Option(help="What an empty document gets: `error` rejects its row, `zero` makes it a vector of zeros."),
+    ] = "error",
     batch_size: Annotated[int, typer.Option(min=1, max=32, help="Texts in one request, at most.")] = 32,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and send nothing.")] = False,
     restart: Annotated[
@@ -100,6 +102,7 @@ def embed(
             dimension=dimension,
             qps=qps or None,
             overflow=overflow,
+            empty=empty,
             batch_size=batch_size,
             allow_http=allow_http,
             ca_bundle=ca_bundle,
@@ -111,9 +114,15 @@ def embed(
         given: Any = source[0] if len(source) == 1 else source
         if dry_run:
             estimate = estimate_file(
-                given, client=client, column=column, input_type=input_type, format=format, output=output
+                given,
+                client=client,
+                column=column,
+                input_type=input_type,
+                format=format,
+                output=output,
+                output_column=output_column,
             )
-            _print_estimate(estimate, qps)
+            print_estimate(estimate, qps)
             return
         if output is None:
             raise ConfigurationError("--output is missing: the .parquet, .jsonl or .npy file to write.")
@@ -130,7 +139,7 @@ def embed(
                 progress=progress,
             )
     if not quiet:
-        _print_report(report)
+        print_report(report)
     if report.rejected:
         raise typer.Exit(REJECTED)
 
@@ -194,6 +203,8 @@ def _failing_as(command: str) -> Iterator[None]:
         yield
     except (ConfigurationError, InputError) as error:
         _fail(command, _as_options(str(error)), code=USAGE)
+    except BrokenPipeError:
+        raise  # typer ends it silently: whoever reads has enough
     except KeyboardInterrupt as error:
         _fail(command, "Interrupted.", " ".join(getattr(error, "__notes__", [])), code=INTERRUPTED)
     except (OpenSearchEmbedError, OSError, ValueError) as error:
@@ -210,36 +221,3 @@ def _warnings_told(quiet: bool) -> Iterator[None]:
         else:
             warnings.showwarning = lambda message, *_args, **_kwargs: typer.echo(f"Note: {message}", err=True)
         yield
-
-
-def _print_report(report: "Report") -> None:
-    _print_table(
-        ("rows", f"{report.rows:,}"),
-        ("embedded", f"{report.embedded:,}"),
-        ("rejected", f"{report.rejected:,}" + (f", told in {report.rejected_rows}" if report.rejected else "")),
-        *([("kept", f"{report.kept:,} rows that were done before")] if report.kept else []),
-        ("requests", f"{report.requests:,}"),
-        ("tokens", f"{report.tokens:,}"),
-        ("time", f"{report.seconds:.1f} s" if report.seconds < 100 else duration(report.seconds)),
-        ("output", str(report.output)),
-    )
-    if report.output.suffix == ".parquet":
-        typer.echo(f'Next: opensearch-embed search {report.output} "a question"')
-
-
-def _print_estimate(estimate: "Estimate", qps: float) -> None:
-    seconds = estimate.seconds
-    _print_table(
-        ("rows", f"{estimate.rows:,}"),
-        ("rejected", f"{estimate.rejected:,}"),
-        *([("kept", f"{estimate.kept:,} rows that are done already")] if estimate.kept else []),
-        ("requests", f"{estimate.requests:,}"),
-        ("tokens", f"about {estimate.tokens:,}"),
-        ("time", "as fast as it goes" if seconds is None else f"{duration(seconds)} at {qps:g} requests a second"),
-    )
-    typer.echo("Nothing was sent.")
-
-
-def _print_table(*lines: tuple[str, str]) -> None:
-    for name, value in lines:
-        typer.echo(f"{name:9}  {value}")

@@ -1,11 +1,14 @@
 """The same command again: what is finished is not paid twice, and never passes for what something else would give."""
 
+import contextlib
 import errno
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +211,39 @@ def test_who_has_read_enough_of_a_search_is_told_nothing(server: RawServer, tmp_
         assert process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+# --- what comes after the end ---
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_comes_after_the_end_is_not_written(refused: bool, tmp_path: Path) -> None:
+    """A request that was under way at Ctrl-C ends when the files are closed, and their numbers are other files'."""
+    rows = np.ones((32, DIMENSION), np.float32)
+    for attempt in range(30):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        kept = vectors.Vectors(folder, DIMENSION)
+        go = threading.Event()
+
+        def late(kept: vectors.Vectors = kept, go: threading.Event = go) -> None:
+            go.wait()
+            for first in range(0, 3200, 32):
+                if refused:
+                    kept.refuse(range(first, first + 32), InvalidRequest("No."))
+                else:
+                    kept.put(range(first, first + 32), rows)
+
+        with ThreadPoolExecutor(4) as threads:
+            running = [threads.submit(late) for _ in range(4)]
+            go.set()
+            kept.close()
+            with contextlib.ExitStack() as stack:
+                others = [stack.enter_context((folder / f"other{number}").open("wb")) for number in range(8)]
+                for one in running:
+                    one.result()
+                assert [os.fstat(file.fileno()).st_size for file in others] == [0] * 8
+        kept.close()
 
 
 # --- search ---

@@ -1,5 +1,6 @@
 """Helpers that decode change how fast a file is embedded, and nothing else, whatever becomes of them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from opensearch_embed._wire.conceal import on_one_line
 from opensearch_embed._wire.numbers import as_array
 from opensearch_embed._wire.refusal import Reply
 from opensearch_embed._wire.reply import decode_reply
-from opensearch_embed.bulk import decoders, embed_file
+from opensearch_embed.bulk import decoders, embed_file, helper
 from opensearch_embed.bulk.decoders import Decoders, helpers_for
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="helpers need Linux's memfd_create")
@@ -66,7 +67,7 @@ def ask(some: Decoders, reply: Reply, expected: int = 2, dimension: int = 2) -> 
 
 def pids(some: Decoders) -> list[int]:
     """Return the processes of the helpers."""
-    return [helper._process.pid for helper in some._all]
+    return [one._process.pid for one in some._all]
 
 
 def numbered(number: int) -> Reply:
@@ -84,7 +85,7 @@ def two_helpers() -> Iterator[Decoders]:
     some = Decoders(2, 2)
     for _ in range(2):
         ask(some, numbered(1))
-    until(lambda: len(some._all) == 2 and all(helper.ready for helper in some._all))
+    until(lambda: len(some._all) == 2 and all(one.ready for one in some._all))
     started = pids(some)
     yield some
     some.close()
@@ -99,6 +100,8 @@ def test_a_helper_knows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in its environment nor on its command line."""
     monkeypatch.setenv("OPENSEARCH_API_KEY", KEY)
     monkeypatch.setenv("AISEARCH_API_KEY", KEY)
+    monkeypatch.setenv("my_secret", KEY)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{KEY}@proxy")
     for some in two_helpers():
         for pid in pids(some):
             known = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -127,7 +130,7 @@ def test_a_bad_reply_raises_the_same_error(lasting: Decoders, received: Reply) -
     assert str(found.value) == str(right.value)
     assert ask(lasting, numbered(7)).vectors.tolist() == [[7, 0.5]] * 2
     assert len(pids(lasting)) == 2
-    assert all(helper.ready for helper in lasting._all)
+    assert all(one.ready for one in lasting._all)
 
 
 def test_threads_get_their_own_vectors(two: Decoders) -> None:
@@ -145,7 +148,7 @@ def test_a_helper_that_is_gone_or_hangs_costs_nothing(
     two: Decoders, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
 ) -> None:
     """Killed or stopped in the middle of the work, one first and then the other."""
-    monkeypatch.setattr(decoders, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(helper, "ANSWER_SECONDS", 0.2)
     for number in range(300):
         if number in (100, 200):
             os.kill(pids(two)[number // 100 - 1], sent)
@@ -178,7 +181,7 @@ def test_another_program_in_the_interpreters_place(monkeypatch: pytest.MonkeyPat
     assert [ask(some, numbered(number)).vectors[0, 0] for number in range(50)] == list(range(50))
     started = pids(some)
     some.close()
-    assert not any(helper.ready for helper in some._all)
+    assert not any(one.ready for one in some._all)
     assert not any(map(is_running, started))
 
 
@@ -189,15 +192,31 @@ from test_bulk_decoders import ask, numbered, pids, until
 decoders.LARGE_REPLY_BYTES = decoders.ANSWERS_BEFORE = 0
 some = decoders.Decoders(2, 2)
 ask(some, numbered(1)), ask(some, numbered(1))
-until(lambda: len(some._all) == 2 and all(helper.ready for helper in some._all))
+until(lambda: len(some._all) == 2 and all(one.ready for one in some._all))
 print(*pids(some), flush=True)
 {end}
 """
 
+FORKED = """
+import os
+if not os.fork():
+    time.sleep(600)
+sys.stdin.read()
+"""
 
-@pytest.mark.parametrize("end", ["sys.stdin.read()", "pass", "1 / 0"])
+STOPPED = """
+import os, signal
+for pid in pids(some):
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+print("stopped", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("end", ["sys.stdin.read()", "pass", "1 / 0", FORKED, STOPPED])
 def test_helpers_end_with_their_process(end: str) -> None:
-    """Killed, at its end without `close`, or by an error: none is left behind."""
+    """Killed, with a forked child that lives on or with stopped helpers; at its end without `close`; by an error."""
     with subprocess.Popen(
         [sys.executable, "-c", KILLED.format(end=end)],
         stdin=subprocess.PIPE,
@@ -205,13 +224,21 @@ def test_helpers_end_with_their_process(end: str) -> None:
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         started = [int(pid) for pid in process.stdout.readline().split()]
         assert len(started) == 2
-        if end.startswith("sys"):
+        if end is STOPPED:
+            process.stdout.readline()
+        if "stdin" in end:
             process.kill()
-    until(lambda: not any(map(is_running, started)))
+        try:
+            process.wait()
+            until(lambda: not any(map(is_running, started)))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 # --- when there are any ---
@@ -290,17 +317,17 @@ def test_what_a_user_or_a_small_dimension_bounds(dimension: int, limit: int) -> 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_file_is_the_same_with_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool) -> None:
     """Byte for byte, rejected rows too, also where each helper hangs from its first answer on."""
-    monkeypatch.setattr(decoders, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(helper, "ANSWER_SECONDS", 0.2)
     source = write_input(tmp_path / "in.parquet", ROWS)
     made: list[Decoders] = []
     asked: list[int] = []
-    decode = decoders.Helper.decode
+    decode = helper.Helper.decode
 
-    def watched(helper: Any, *args: Any) -> Any:
-        asked.append(helper._process.pid)
+    def watched(one: Any, *args: Any) -> Any:
+        asked.append(one._process.pid)
         if stopped:
-            os.kill(helper._process.pid, signal.SIGSTOP)
-        return decode(helper, *args)
+            os.kill(one._process.pid, signal.SIGSTOP)
+        return decode(one, *args)
 
     class Kept(Decoders):
         """Is looked at afterwards."""
@@ -312,10 +339,10 @@ def test_a_file_is_the_same_with_helpers(tmp_path: Path, monkeypatch: pytest.Mon
         def decode(self, *args: Any, **settings: Any) -> Any:
             """Let two answers start the helpers, and the others wait for the first of them."""
             if self is not made[0] and not self._unstarted:
-                until(lambda: asked or any(helper.ready for helper in self._all))
+                until(lambda: asked or any(one.ready for one in self._all))
             return super().decode(*args, **settings)
 
-    monkeypatch.setattr(decoders.Helper, "decode", watched)
+    monkeypatch.setattr(helper.Helper, "decode", watched)
     monkeypatch.setattr("opensearch_embed.bulk.run.Decoders", Kept)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     outputs = []

@@ -5,18 +5,12 @@ hangs, or finds fault with an answer, the answer is decoded here, and here is wh
 """
 
 import contextlib
-import mmap
 import os
 import queue
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from typing import Any
-
-import numpy as np
 
 from opensearch_embed._call.one_by_one import LARGE_REPLY_BYTES, decode_in_turn
 from opensearch_embed._dispatch.lanes import Pool
@@ -24,7 +18,8 @@ from opensearch_embed._dispatch.threads import workers
 from opensearch_embed._wire.conceal import Conceal
 from opensearch_embed._wire.numbers import as_array
 from opensearch_embed._wire.refusal import Reply
-from opensearch_embed._wire.reply import Embedded, decode_reply, max_reply_bytes
+from opensearch_embed._wire.reply import Embedded, max_reply_bytes
+from opensearch_embed.bulk.helper import Helper
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST
 
 UNHURRIED_QPS = 100
@@ -45,21 +40,6 @@ ANSWERS_BEFORE = 100
 PATIENCE_SECONDS = 0.5
 """For a helper that is free. Who waits longer decodes here."""
 
-ANSWER_SECONDS = 5.0
-"""A thousand times what an answer takes: a helper that takes longer hangs."""
-
-START_SECONDS = 60.0
-"""What does not say in this time that it decodes is no helper of ours."""
-
-READY = b"ready"
-
-PROGRAM = """
-import sys
-sys.path[:] = {path!r}
-from opensearch_embed.bulk.decoders import serve
-serve({link}, {shared})
-"""
-
 
 def helpers_for(qps: float | None) -> int:
     """Return how many helpers a job at a rate has use for: none where this process can do it, or has one processor."""
@@ -69,11 +49,6 @@ def helpers_for(qps: float | None) -> int:
         return 0
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST, processors) if processors > 1 else 0
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a helper: no key is its business, and numpy starts no threads for it."""
-    return {name: value for name, value in os.environ.items() if "KEY" not in name} | {"OPENBLAS_NUM_THREADS": "1"}
 
 
 class Decoders:
@@ -154,7 +129,7 @@ class Decoders:
         return found
 
     def _start(self) -> None:
-        with contextlib.suppress(OSError, EOFError, subprocess.SubprocessError):
+        with contextlib.suppress(Exception):  # whatever keeps a helper from its work, this process does that
             helper = Helper(self._size)
             self._all.append(helper)  # before it looks whether all are to end
             try:
@@ -163,75 +138,3 @@ class Decoders:
             finally:
                 if not helper.ready:
                     helper.end()
-
-
-class Helper:
-    """One process that decodes what is put into the memory it shares, when it is asked.
-
-    Attributes:
-        ready: Whether it can be asked.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.ready = False
-        self._link, theirs = Pipe()
-        with open(os.memfd_create("opensearch-embed"), "r+b") as file, theirs:
-            file.truncate(size)
-            self._shared = mmap.mmap(file.fileno(), size)
-            program = PROGRAM.format(path=sys.path, link=theirs.fileno(), shared=file.fileno())
-            self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
-                [sys.executable, "-c", program],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), file.fileno()),
-                env=environment(),
-                start_new_session=True,  # Ctrl-C is for this process
-            )
-
-    def starts(self) -> bool:
-        """Wait until it says that it decodes."""
-        self.ready = self._link.poll(START_SECONDS) and self._link.recv_bytes() == READY
-        return self.ready
-
-    def decode(self, reply: Reply, expected: int, dimension: int) -> Embedded | None:
-        """Return the vectors of a reply, or `None` where it finds fault.
-
-        Raises:
-            OSError: It is gone, or does not answer in time.
-            EOFError: It is gone.
-        """
-        self._shared[: len(reply.body)] = reply.body
-        encoding = reply.headers.get("content-encoding", "")
-        self._link.send((len(reply.body), reply.complete, encoding, expected, dimension))
-        if not self._link.poll(ANSWER_SECONDS):
-            raise TimeoutError
-        tokens = self._link.recv()
-        if tokens is None:
-            return None
-        vectors = np.frombuffer(self._shared[: 4 * expected * dimension], np.float32)
-        return Embedded(vectors.reshape(expected, dimension), tokens)
-
-    def end(self) -> None:
-        """Let it end, at once."""
-        self.ready = False
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self._process.wait()
-
-
-def serve(link: int, shared: int) -> None:
-    """Decode until nobody asks any more: what a helper runs. It takes the numbers of two open files."""
-    size = os.fstat(shared).st_size
-    with Connection(link) as asker, mmap.mmap(shared, size) as memory:
-        asker.send_bytes(READY)
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                length, complete, encoding, expected, dimension = asker.recv()
-                reply = Reply(200, {"content-encoding": encoding}, memory[:length], complete)
-                tokens = None
-                with contextlib.suppress(Exception):  # whoever asked finds the same fault, and tells it
-                    embedded = decode_reply(reply, expected=expected, dimension=dimension, read=as_array)
-                    memory[: embedded.vectors.nbytes] = embedded.vectors.data.cast("B")
-                    tokens = embedded.tokens
-                asker.send(tokens)

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -75,7 +75,7 @@ def estimate_file(
         calls = client._tolerant_calls()
         options = calls.engine.options
         check = RowCheck(client, options, input_type)
-        done: Container[int] = ()
+        done = bytearray()
         if output is not None:
             decides = what_decides(client, options, column, output_column, input_type)
             done = done_before(Path(output), output_column, inputs, reader, decides)
@@ -87,7 +87,7 @@ def estimate_file(
                 for row, value in enumerate(values, first):
                     if check.problem(value, row) is not None:
                         rejected += 1
-                    elif row in done:
+                    elif row < len(done) and done[row]:
                         kept += 1
                     else:
                         yield value
@@ -103,20 +103,18 @@ def estimate_file(
     return Estimate(reader.rows, rejected, requests, tokens, seconds, kept)
 
 
-def done_before(
-    output: Path, column: str, inputs: Inputs, reader: Reader, decides: Mapping[str, str]
-) -> Container[int]:
-    """Return the rows that earlier runs on an output have done.
+def done_before(output: Path, column: str, inputs: Inputs, reader: Reader, decides: Mapping[str, str]) -> bytearray:
+    """Return a byte for each row, 1 where earlier runs on an output have done it.
 
     Raises:
         ConfigurationError: They were of another input, or had other settings. (The endpoint is not looked at.)
     """
     form, parts, fingerprint = check_output(output, column, reader), parts_of(output), inputs.fingerprint()
-    everything: Collection[int] = range(reader.rows)
+    everything = bytearray(b"\1") * reader.rows
     made = in_metadata({**decides, "input": content(fingerprint)})
     manifest = read_manifest(parts)
     if manifest is None:
-        return () if standing(output, form, inputs, reader, made) is None else everything
+        return bytearray() if standing(output, form, inputs, reader, made) is None else everything
     wanted = {name: value for name, value in decides.items() if name not in NOT_IN_METADATA}
     compare(manifest, {**wanted, "inputs": fingerprint}, output)
     return everything if "done" in manifest else marked(parts)

@@ -86,7 +86,7 @@ class Run:
         found = None if restart else read_manifest(self._parts)
         if found is not None:
             # A wrong address that nothing came from need not be kept.
-            mended = () if "done" in found or marked(self._parts) else NOT_IN_METADATA
+            mended = () if "done" in found or any(marked(self._parts)) else NOT_IN_METADATA
             compare(found, {name: manifest[name] for name in manifest if name not in mended}, self._output)
             if "done" in found:
                 if put_in_place(self._parts, self._output, found["done"]):

@@ -54,14 +54,22 @@ class Vectors:
         self._marks = _open(folder / "marks")
         self._marked = os.fstat(self._marks).st_size // _MARK.itemsize
         self._refusals = (folder / "refused.jsonl").open("a+b")
+        # What comes after the end, from requests that were under way, must not be written: the numbers of these files
+        # may be those of others by then.
+        self._writing = threading.Lock()
+        self._closed = False
         self.refused: dict[int, dict[str, Any]] = dict(_whole_lines(self._refusals))
         self._refusals.truncate(self._refusals.tell())
 
     def close(self) -> None:
-        """Close the files."""
-        os.close(self._vectors)
-        os.close(self._marks)
-        self._refusals.close()
+        """Close the files. Nothing is written any more."""
+        with self._writing:
+            if self._closed:
+                return
+            self._closed = True
+            os.close(self._vectors)
+            os.close(self._marks)
+            self._refusals.close()
 
     # --- what arrives ---
 
@@ -69,18 +77,24 @@ class Vectors:
         """Keep the vectors of some rows."""
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
         marks = np.fromiter((zlib.crc32(vector.data) or 1 for vector in vectors), _MARK, len(vectors))
-        for start, stop in _runs(rows):
-            _write(self._vectors, vectors[start:stop].data.cast("B"), HEADER_BYTES + rows[start] * self._row_bytes)
-            _write(self._marks, marks[start:stop].data.cast("B"), rows[start] * _MARK.itemsize)
+        with self._writing:
+            if self._closed:
+                return
+            for start, stop in _runs(rows):
+                _write(self._vectors, vectors[start:stop].data.cast("B"), HEADER_BYTES + rows[start] * self._row_bytes)
+                _write(self._marks, marks[start:stop].data.cast("B"), rows[start] * _MARK.itemsize)
         self._settle(rows, EMBEDDED)
 
     def refuse(self, rows: Sequence[int], error: ApiError) -> None:
         """Note that the service refuses the texts of some rows."""
         words = ": ".join(filter(None, (error.code, error.message))) or str(error)
-        for row in rows:
-            self.refused[row] = {"row": row, "error": type(error).__name__, "message": f"The service says {words}"}
-            self._refusals.write(orjson.dumps(self.refused[row], option=orjson.OPT_APPEND_NEWLINE))
-        self._refusals.flush()
+        with self._writing:
+            if self._closed:
+                return
+            for row in rows:
+                self.refused[row] = {"row": row, "error": type(error).__name__, "message": f"The service says {words}"}
+                self._refusals.write(orjson.dumps(self.refused[row], option=orjson.OPT_APPEND_NEWLINE))
+            self._refusals.flush()
         self._settle(rows, REJECTED)
 
     def reject(self, row: int) -> None:
@@ -150,13 +164,15 @@ class Vectors:
         return np.frombuffer(data, "<f4").reshape(count, self._dimension)
 
 
-def marked(folder: Path) -> set[int]:
-    """Return the rows that are done according to their marks, and those that the service refused; only reads."""
-    rows: set[int] = set()
+def marked(folder: Path) -> bytearray:
+    """Return a byte for each row, 1 where it is done: by its mark, or since the service refused it. Only reads."""
+    rows = bytearray()
     with contextlib.suppress(FileNotFoundError):
-        rows.update(np.flatnonzero(np.fromfile(folder / "marks", _MARK)).tolist())
+        rows += (np.fromfile(folder / "marks", _MARK) != 0).tobytes()
         with (folder / "refused.jsonl").open("rb") as file:
-            rows.update(row for row, _ in _whole_lines(file))
+            for row, _ in _whole_lines(file):
+                rows.extend(bytes(max(0, row + 1 - len(rows))))
+                rows[row] = 1
     return rows
 
 

@@ -119,7 +119,7 @@ def embed(
                 column=column,
                 input_type=input_type,
                 format=format,
-                output=output,
+                output=None if restart else output,
                 output_column=output_column,
             )
             print_estimate(estimate, qps)

@@ -43,7 +43,7 @@ from opensearch_embed.client import EmbeddingClient
 from opensearch_embed.errors import ConfigurationError, OpenSearchEmbedError
 from opensearch_embed.models import InputType
 
-VERSION = 1
+VERSION = 2
 """Of what is in OUTPUT.parts."""
 
 OF_TEXTS = re.compile(r" The request held texts\[[^.]*\.")

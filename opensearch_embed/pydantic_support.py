@@ -4,8 +4,8 @@ The core does without pydantic. What an adapter adds is its framework's vocabula
 """
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from opensearch_embed._arguments import ClientArguments as ClientArguments
 from opensearch_embed._habits import missing as missing
 from opensearch_embed._habits import unknown
 from opensearch_embed._redis_url import RedisUrl, hidden_url
@@ -31,36 +32,6 @@ from opensearch_embed._validation import unknown_attribute as unknown_attribute
 from opensearch_embed.client import EmbeddingClient
 from opensearch_embed.errors import ConfigurationError
 from opensearch_embed.usage import Usage
-
-if TYPE_CHECKING:
-    from pyrate_limiter import Limiter
-
-    from opensearch_embed.cache import VectorCache
-
-
-class ClientArguments(TypedDict, total=False):
-    """The arguments that both adapters take, for type checkers and editors. The model has another name in each."""
-
-    api_key: str | SecretString | None
-    endpoint: str | None
-    workspace: str | None
-    dimension: int | None
-    qps: float | None
-    limiter: "str | Limiter | None"
-    max_concurrency: int | None
-    batch_size: int
-    timeout: float
-    retry_timeout: float
-    max_attempts: int
-    empty: Literal["error", "zero"]
-    on_error: Literal["raise", "isolate"]
-    overflow: Literal["send", "error", "truncate", "average"]
-    length_function: Callable[[str], int] | None
-    cache: "str | os.PathLike[str] | VectorCache | None"
-    compression: bool
-    allow_http: bool
-    ca_bundle: str | os.PathLike[str] | None
-    proxy: str | None
 
 
 def resolved(description: str, **others: Any) -> Any:

@@ -59,7 +59,7 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         self._exchange = running()
         self._reader = _DeadlineReader(sock, self._exchange)
-        super().__init__(_DeadlineSocket(self._reader), *args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(_DeadlineSocket(self._reader), *args, **kwargs)  # type: ignore[arg-type]  # it asks of a socket only that
 
     def begin(self) -> None:
         super().begin()
@@ -70,7 +70,7 @@ class _Response(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         # http.client skips 100 alone, and takes any other interim answer for the one that it waits for.
         for _ in range(MAX_INTERIM + 1):
-            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]  # typeshed leaves it out
             if not 100 <= found[1] < 200:
                 return found
             if found[1] == http.client.SWITCHING_PROTOCOLS:
@@ -82,7 +82,7 @@ class _Response(http.client.HTTPResponse):
         self._reader.ended = True  # what is looked at here is only what has been read
         if self.fp.peek(1):
             self._exchange.leftover = True
-        super()._close_conn()  # type: ignore[misc]
+        super()._close_conn()  # type: ignore[misc]  # typeshed leaves it out
 
 
 class _DeadlineSSLSocket(ssl.SSLSocket):
@@ -141,7 +141,7 @@ class _Connection(HTTPConnection):
         try:
             return running().connect(self._dns_host, self.port, self.socket_options)
         except (socket.gaierror, UnicodeError) as error:
-            raise NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]
+            raise NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]  # it asks of a socket only that
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"Connection to {self.host} timed out.") from error
         except OSError as error:

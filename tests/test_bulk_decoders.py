@@ -201,6 +201,7 @@ FORKED = """
 import os
 if not os.fork():
     time.sleep(600)
+print("forked", flush=True)
 sys.stdin.read()
 """
 
@@ -229,8 +230,8 @@ def test_helpers_end_with_their_process(end: str) -> None:
         assert process.stdout is not None
         started = [int(pid) for pid in process.stdout.readline().split()]
         assert len(started) == 2
-        if end is STOPPED:
-            process.stdout.readline()
+        if end in (FORKED, STOPPED):
+            process.stdout.readline()  # it has done so
         if "stdin" in end:
             process.kill()
         try:

@@ -11,6 +11,9 @@ demo test notebooks: export OPENBLAS_NUM_THREADS = 1
 # Files whose tests reach every line and every branch.
 WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/settings.py,opensearch_embed/_api_key.py,opensearch_embed/_endpoint.py,opensearch_embed/_texts/check.py,opensearch_embed/_texts/batches.py,opensearch_embed/_wire/request.py,opensearch_embed/_wire/reply.py
 
+# More options for pytest. CI has a failed test run again, and shows how it failed: see .ci/run.
+export TEST_OPTIONS ?=
+
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
 
@@ -28,14 +31,14 @@ demo: $(VENV)/.installed  ## search a small corpus through LangChain and LlamaIn
 	@$(BIN)/opensearch-embed demo
 
 test: $(VENV)/.group-test  ## run the tests, with branch coverage; not the long ones of `alive`, nor `browser`
-	@$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term --ignore=tests/alive --ignore=tests/browser --ignore=tests/cluster
+	@$(BIN)/python -m pytest $(TEST_OPTIONS) --numprocesses=auto --cov --cov-report=term --ignore=tests/alive --ignore=tests/browser --ignore=tests/cluster
 	@$(BIN)/coverage report --include=$(WHOLE) --fail-under=100 >$(VENV)/whole || { cat $(VENV)/whole; exit 1; }
 
 alive: $(VENV)/.group-test  ## forks, dead threads, nested loops, Ctrl-C, outages, at length: some minutes
-	@$(BIN)/python -m pytest --numprocesses=auto tests/alive
+	@$(BIN)/python -m pytest $(TEST_OPTIONS) --numprocesses=auto tests/alive
 
 browser: $(VENV)/.group-browser  ## pages in headless Chromium, which must be there (Debian: apt install chromium)
-	@$(BIN)/python -m pytest tests/browser
+	@$(BIN)/python -m pytest $(TEST_OPTIONS) tests/browser
 
 versions:  ## what must stay alive, on each other Python from 3.11 on that is to be had here
 	@bash .ci/versions.sh
@@ -44,7 +47,7 @@ lowest:  ## the tests with the lowest version that is allowed of each dependency
 	@bash .ci/lowest.sh
 
 cluster: $(VENV)/.group-cluster  ## test Ray, and the recipes for Spark and Dask, on this machine
-	@$(BIN)/python -m pytest tests/cluster
+	@$(BIN)/python -m pytest $(TEST_OPTIONS) tests/cluster
 
 lint: $(VENV)/.group-lint  ## check style, types and the direction of imports
 	$(BIN)/ruff check

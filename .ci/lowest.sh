@@ -19,8 +19,8 @@ for needed in [*project["dependencies"], *sum(project["optional-dependencies"].v
 print(*(f"{name}=={version}" for name, version in highest.items()), sep="\n")
 LOWEST
     "$venv/bin/python" -m pip --disable-pip-version-check --quiet install --constraint "$limits" \
-        --editable ".[all]" pytest pytest-asyncio pytest-cov pytest-socket pytest-timeout pytest-xdist hypothesis nest-asyncio \
-        opentelemetry-sdk psutil pyrate-limiter requests-mock responses trustme vcrpy
+        --editable ".[all]" pytest pytest-asyncio pytest-cov pytest-rerunfailures pytest-socket pytest-timeout pytest-xdist \
+        hypothesis nest-asyncio opentelemetry-sdk psutil pyrate-limiter requests-mock responses trustme vcrpy
     touch $venv/.installed
 fi
 tr '\n' ' ' <"$limits"
@@ -31,5 +31,6 @@ ignored=()
 for name in $beyond; do ignored+=("--ignore=tests/test_$name.py"); done
 echo "Not run with these: test_${beyond//[[:space:]]/ }" | tr -s ' '
 # Old versions of others warn of what they did themselves.
-"$venv/bin/python" -m pytest --quiet --numprocesses=auto --override-ini=filterwarnings=default \
+# shellcheck disable=SC2086
+"$venv/bin/python" -m pytest ${TEST_OPTIONS:-} --quiet --numprocesses=auto --override-ini=filterwarnings=default \
     --ignore=tests/alive --ignore=tests/browser --ignore=tests/cluster "${ignored[@]}" ${TESTS:-}

@@ -41,5 +41,5 @@ for version in ${VERSIONS:-3.14 3.13 3.12 3.11}; do
     echo "Python $version ($python): $tests"
     make --silent PYTHON="$python" VENV=".venv-$version" ".venv-$version/.group-test"
     # shellcheck disable=SC2086
-    ".venv-$version/bin/python" -m pytest --quiet --numprocesses=auto $tests
+    ".venv-$version/bin/python" -m pytest ${TEST_OPTIONS:-} --quiet --numprocesses=auto $tests
 done

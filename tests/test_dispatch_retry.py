@@ -110,6 +110,29 @@ def test_a_wait_that_does_not_fit_fails_at_once() -> None:
     )
 
 
+# Error before, seconds that the last attempt had, whether the error before is the one that is raised.
+CUT_OFF = [
+    (RateLimited("Slow down."), 0.05, True),
+    (ServiceUnavailable("Busy."), 0.05, True),
+    (RateLimited("Slow down."), 5.0, False),
+    (TimedOut("No answer."), 0.05, False),
+    (ResponseError("No vectors."), 0.05, False),
+]
+
+
+@pytest.mark.parametrize(("before", "left", "kept"), CUT_OFF)
+def test_an_attempt_that_was_hardly_begun_hides_nothing(before: Any, left: float, kept: bool) -> None:
+    """What the service said is told, and not the silence of the moment that was left of `retry_timeout`."""
+    batch = attempts(retry_timeout=20)
+    batch.after(before, 101.0, outage=False)
+    batch.begin(120.0 - left)
+    cut = TimedOut("cut off")
+    with pytest.raises(type(before) if kept else TimedOut) as caught:
+        batch.after(cut, 120.0, outage=False)
+    assert (caught.value is before) == kept
+    assert caught.value.__notes__ == ["Sent 2 times in 20.0 seconds."]
+
+
 def test_an_attempt_near_the_end_gets_what_is_left() -> None:
     """Any attempt, the first too, has no more than what is left of `retry_timeout`; all of it without retries."""
     assert Attempts(RetryPolicy(10, 20.0, 30.0), 100.0).begin(100.0) == 20.0

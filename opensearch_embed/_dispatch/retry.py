@@ -15,6 +15,7 @@ from opensearch_embed.errors import (
     RateLimited,
     ResponseError,
     ServiceUnavailable,
+    TimedOut,
     TransportError,
 )
 
@@ -27,6 +28,9 @@ FIRST_THROTTLED_WAIT, LONGEST_THROTTLED_WAIT = 0.25, 2.0
 
 FIRST_QUOTA_WAIT, LEAST_QUOTA_WAIT, LONGEST_QUOTA_WAIT = 2.0, 1.0, 30.0
 """For a quota over a period, such as tokens a minute, which takes longer to clear than a rate."""
+
+SHORTEST_TELLING = 0.1
+"""Seconds. The silence of an attempt that had fewer left tells nothing: what the service said before it does."""
 
 
 def is_retried(error: BaseException) -> bool:
@@ -82,6 +86,7 @@ class Attempts:
         self.deadline = now + policy.retry_timeout
         self.number = 0
         self._failures = 0
+        self._given = math.inf
         self._error: OpenSearchEmbedError | None = None
 
     @property
@@ -94,7 +99,8 @@ class Attempts:
         self.number += 1
         if not self._policy.retry_timeout:  # nothing is tried again, and the one attempt has its whole time-out
             return self._policy.timeout
-        return max(min(self._policy.timeout, self.deadline - now), 0.001)
+        self._given = max(min(self._policy.timeout, self.deadline - now), 0.001)
+        return self._given
 
     def after(self, error: OpenSearchEmbedError, now: float, *, outage: bool) -> float:
         """Return the seconds to wait before the next attempt.
@@ -102,6 +108,8 @@ class Attempts:
         Raises:
             OpenSearchEmbedError: The error, if there is to be none.
         """
+        if isinstance(error, TimedOut) and isinstance(self._error, ApiError) and self._given < SHORTEST_TELLING:
+            self.give_up(now)
         self._error = error
         if not is_retried(error):
             self.give_up(now)

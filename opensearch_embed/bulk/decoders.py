@@ -28,7 +28,7 @@ UNHURRIED_QPS = 100
 MOST = 4
 """Four decode over a thousand answers a second."""
 
-MOST_WAITING, FEWEST_UNDER_WAY = 16, 32
+MOST_WAITING, FEWEST_UNDER_WAY = 16, 64
 """While more answers wait to be decoded, no more are asked for, but for what keeps the decoders busy."""
 
 ANSWER_BYTES, BYTES_OF_A_NUMBER = 48 << 20, 21
@@ -42,13 +42,13 @@ PATIENCE_SECONDS = 0.5
 
 
 def helpers_for(qps: float | None) -> int:
-    """Return how many helpers a job at a rate has use for: none where this process can do it, or has one processor."""
+    """Return how many helpers a job has use for at a rate: none where this process can do it. One processor is its own."""
     # Memory that is shared through a file would kill this process, were the disk full.
     possible = hasattr(os, "memfd_create") and sys.executable and not getattr(sys, "frozen", False)
     if not possible or (qps is not None and qps <= UNHURRIED_QPS):
         return 0
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST, processors) if processors > 1 else 0
+    return min(MOST, processors - 1)
 
 
 class Decoders:

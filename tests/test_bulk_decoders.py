@@ -309,7 +309,7 @@ def test_what_a_user_or_a_small_dimension_bounds(dimension: int, limit: int) -> 
     """A limit of the user's own is kept; answers that are small need none."""
     some, pool = Decoders(0, dimension), Pool(limit)
     some.bound(pool)
-    assert pool.limit == (32 if dimension == 100_000 else limit)
+    assert pool.limit == (decoders.FEWEST_UNDER_WAY if dimension == 100_000 else limit)
 
 
 # --- a file ---

@@ -42,7 +42,7 @@ PATIENCE_SECONDS = 0.5
 
 
 def helpers_for(qps: float | None) -> int:
-    """Return how many helpers a job has use for at a rate: none where this process can do it. One processor is its own."""
+    """Return how many helpers a job at a rate has use for, beside this process: none where it can do it alone."""
     # Memory that is shared through a file would kill this process, were the disk full.
     possible = hasattr(os, "memfd_create") and sys.executable and not getattr(sys, "frozen", False)
     if not possible or (qps is not None and qps <= UNHURRIED_QPS):

@@ -46,6 +46,9 @@ UNUSUAL = {
     "one name twice": f'{{"a": [1.0], "a": [2.0], {FILLER}}}',
     "one name twice, escaped": f'{{"a": [1.0], "\\u0061": [2.0], {FILLER}}}',
     "one name twice, further down": f'{{"b": [{{"a": 1, "a": 2}}], {FILLER}}}',
+    "a name that ends in NUL": f'{{"a\\u0000": [1.0], "a": [2.0], {FILLER}}}',
+    "a name with NUL alone": f'{{"a\\u0000": [1.0], {FILLER}}}',
+    "objects a thousand deep": '{"a":' * 1000 + "{" + FILLER + "}" * 1001,
     "a bracket in words": f'{{"a": [1.0], "b": "[", {FILLER}}}',
     "a number past all floats": f'{{"a": [1e400], {FILLER}}}',
     "a whole number of 400 digits": f'{{"a": [1{"0" * 400}], {FILLER}}}',
@@ -73,7 +76,7 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.lists(finite, max_size=6)
-        | st.dictionaries(st.sampled_from(["index", "embedding", "result", "a"]), inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["index", "embedding", "result", "a", "a\0"]) | st.text(), inner, max_size=4)
     ),
     max_leaves=30,
 )

@@ -52,7 +52,7 @@ def read_large(body: bytes) -> Any:
     try:
         reading = _Reading(simdjson)
         content = reading.plain(parser.parse(body))
-    except (ValueError, TypeError, RuntimeError, UnicodeError) as error:  # its errors, and its doubts of its own memory
+    except Exception as error:  # noqa: BLE001 - whatever it stumbles over, orjson has still to read
         raise Unusual from error
     # It runs arrays in arrays together, [[1, 2]] into 1, 2. If each bracket belongs to an array that was met, none was.
     if reading.arrays != _brackets(body):
@@ -81,7 +81,8 @@ class _Reading:
             return self._items(value)
         if isinstance(value, self._object):
             names = list(value)
-            if len(set(names)) < len(names):  # of two with one name, simdjson finds the first, and orjson the last
+            # Of two with one name, simdjson finds the first, and orjson the last; and it looks no further than a NUL.
+            if len(set(names)) < len(names) or any("\0" in name for name in names):
                 raise Unusual
             return {name: self.plain(value[name]) for name in names}
         return value

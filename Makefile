@@ -8,8 +8,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # numpy reads it: the emulator's semantic vectors come ten times as fast from one thread.
 demo test notebooks: export OPENBLAS_NUM_THREADS = 1
 
-# Files whose tests reach every line and every branch.
-WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/settings.py,opensearch_embed/_api_key.py,opensearch_embed/_endpoint.py,opensearch_embed/_texts/check.py,opensearch_embed/_texts/batches.py,opensearch_embed/_wire/request.py,opensearch_embed/_wire/reply.py
+# Files whose tests reach every line and every branch, and those tests.
+WHOLE := opensearch_embed/errors.py,opensearch_embed/models.py,opensearch_embed/settings.py,opensearch_embed/_api_key.py,opensearch_embed/_endpoint.py,opensearch_embed/_texts/check.py,opensearch_embed/_texts/batches.py,opensearch_embed/_wire/large.py,opensearch_embed/_wire/request.py,opensearch_embed/_wire/reply.py
+REACHING := $(addprefix tests/test_, $(addsuffix .py, api_key cli environment errors input large_answers models options overflow plan refusal settings transport_tables wire))
 
 # More options for pytest. CI has a failed test run again, and shows how it failed: see .ci/run.
 export TEST_OPTIONS ?=
@@ -20,7 +21,7 @@ SOAK_MINUTES ?= 30
 # The theme prints an advertisement otherwise.
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 
-.PHONY: help demo test alive browser versions lowest cluster lint bench notebooks wheel-check peer fuzz soak mutation docs docs-serve dist clean
+.PHONY: help demo test coverage alive redis browser versions lowest cluster lint bench notebooks wheel-check peer fuzz soak mutation docs docs-serve dist clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -30,9 +31,15 @@ help:  ## list these commands
 demo: $(VENV)/.installed  ## search a small corpus through LangChain and LlamaIndex, with no key
 	@$(BIN)/opensearch-embed demo
 
-test: $(VENV)/.group-test  ## run the tests, with branch coverage; not the long ones of `alive`, nor `browser`
-	@$(BIN)/python -m pytest $(TEST_OPTIONS) --numprocesses=auto --cov --cov-report=term --ignore=tests/alive --ignore=tests/browser --ignore=tests/cluster
-	@$(BIN)/coverage report --include=$(WHOLE) --fail-under=100 >$(VENV)/whole || { cat $(VENV)/whole; exit 1; }
+test: $(VENV)/.group-test  ## run the tests: all that need no more than Python, and not the long ones of `alive`
+	@$(BIN)/python -m pytest $(TEST_OPTIONS) --numprocesses=auto $(addprefix --ignore=tests/, alive browser cluster with_redis)
+
+coverage: $(VENV)/.group-test  ## branch coverage; the pure files must be reached in every line and branch
+	@$(BIN)/python -m pytest $(TEST_OPTIONS) --quiet --numprocesses=auto --cov --cov-report= $(REACHING)
+	@$(BIN)/coverage report --include=$(WHOLE) --fail-under=100 --show-missing
+
+redis: $(VENV)/.group-test  ## one quota over processes, with a real redis-server (Debian: apt install redis-server)
+	@$(BIN)/python -m pytest $(TEST_OPTIONS) --numprocesses=auto tests/with_redis
 
 alive: $(VENV)/.group-test  ## forks, dead threads, nested loops, Ctrl-C, outages, at length: some minutes
 	@$(BIN)/python -m pytest $(TEST_OPTIONS) --numprocesses=auto tests/alive

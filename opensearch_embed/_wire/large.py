@@ -4,6 +4,7 @@ Arrays of numbers come as buffers of doubles, the same numbers to the last bit. 
 left to orjson, so that there is one place which says what is wrong with it.
 """
 
+from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ MOST_IDLE = 4
 
 DOUBLE_BYTES = 8
 
-_idle: "list[simdjson.Parser]" = []
-"""A list, since its ends need no lock: a finaliser that embeds, or a forked child, takes another one."""
+_idle: "deque[simdjson.Parser]" = deque(maxlen=MOST_IDLE)
+"""Its ends need no lock: a finaliser that embeds, or a forked child, takes another one."""
 
 
 class Unusual(Exception):
@@ -52,13 +53,12 @@ def read_large(body: bytes) -> Any:
     try:
         reading = _Reading(simdjson)
         content = reading.plain(parser.parse(body))
-    except Exception as error:  # noqa: BLE001 - whatever it stumbles over, orjson has still to read
+    except Exception as error:  # whatever it stumbles over, orjson has still to read
         raise Unusual from error
     # It runs arrays in arrays together, [[1, 2]] into 1, 2. If each bracket belongs to an array that was met, none was.
     if reading.arrays != _brackets(body):
         raise Unusual
-    if len(_idle) < MOST_IDLE:
-        _idle.append(parser)
+    _idle.append(parser)
     return content
 
 

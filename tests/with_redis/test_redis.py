@@ -285,7 +285,7 @@ def test_a_password_in_the_url(call: Callable[..., Any]) -> None:
 
 def test_a_user_with_no_more_rights_than_the_docs_say(redis: RedisServer, call: Callable[..., Any]) -> None:
     """The rules in docs/rate-limits.md are enough."""
-    page = Path(__file__).parent.parent.joinpath("docs", "rate-limits.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2].joinpath("docs", "rate-limits.md").read_text(encoding="utf-8")
     [rules] = [line.partition("> ACL SETUSER ")[2] for line in page.splitlines() if "ACL SETUSER" in line]
     with redis.client() as store:
         store.execute_command("ACL", "SETUSER", *rules.split())

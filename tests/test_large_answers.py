@@ -48,6 +48,7 @@ UNUSUAL = {
     "one name twice, further down": f'{{"b": [{{"a": 1, "a": 2}}], {FILLER}}}',
     "a name that ends in NUL": f'{{"a\\u0000": [1.0], "a": [2.0], {FILLER}}}',
     "a name with NUL alone": f'{{"a\\u0000": [1.0], {FILLER}}}',
+    "names that would take for ever": "{" + ",".join(f'"{number}": 0' for number in range(50_000)) + "}",
     "objects a thousand deep": '{"a":' * 1000 + "{" + FILLER + "}" * 1001,
     "a bracket in words": f'{{"a": [1.0], "b": "[", {FILLER}}}',
     "a number past all floats": f'{{"a": [1e400], {FILLER}}}',

@@ -19,7 +19,8 @@ LARGE_BYTES = 1 << 14
 MOST_IDLE = 4
 """Parsers that are kept, with their memory: as many as read at a time, which one thread after another does."""
 
-DOUBLE_BYTES = 8
+MOST_NAMES = 50
+"""In one object. Each is looked for from the first on, so that many would take for ever; an answer has four."""
 
 _idle: "deque[simdjson.Parser]" = deque(maxlen=MOST_IDLE)
 """Its ends need no lock: a finaliser that embeds, or a forked child, takes another one."""
@@ -56,18 +57,18 @@ def read_large(body: bytes) -> Any:
     except Exception as error:  # whatever it stumbles over, orjson has still to read
         raise Unusual from error
     # It runs arrays in arrays together, [[1, 2]] into 1, 2. If each bracket belongs to an array that was met, none was.
-    if reading.arrays != _brackets(body):
+    if not _are_all_brackets(body, reading.arrays):
         raise Unusual
     _idle.append(parser)
     return content
 
 
-def _brackets(body: bytes) -> int:
-    """Count as `body.count(b"[")` does, in a third of the time where they are few."""
-    count = at = 0
-    while at := body.find(b"[", at) + 1:
-        count += 1
-    return count
+def _are_all_brackets(body: bytes, number: int) -> bool:
+    """Tell whether `body.count(b"[") == number`, in a third of the time where they are few."""
+    at = 0
+    for _ in range(number):
+        at = body.find(b"[", at) + 1
+    return body.find(b"[", at) < 0
 
 
 class _Reading:
@@ -82,7 +83,7 @@ class _Reading:
         if isinstance(value, self._object):
             names = list(value)
             # Of two with one name, simdjson finds the first, and orjson the last; and it looks no further than a NUL.
-            if len(set(names)) < len(names) or any("\0" in name for name in names):
+            if len(set(names)) < len(names) or len(names) > MOST_NAMES or any("\0" in name for name in names):
                 raise Unusual
             return {name: self.plain(value[name]) for name in names}
         return value

@@ -116,13 +116,14 @@ CUT_OFF = [
     (ServiceUnavailable("Busy."), 0.05, True),
     (RateLimited("Slow down."), 5.0, False),
     (TimedOut("No answer."), 0.05, False),
-    (ResponseError("No vectors."), 0.05, False),
+    (ResponseError("No vectors."), 0.05, True),
+    (ConnectFailed("No connection."), 0.05, True),
 ]
 
 
 @pytest.mark.parametrize(("before", "left", "kept"), CUT_OFF)
 def test_an_attempt_that_was_hardly_begun_hides_nothing(before: Any, left: float, kept: bool) -> None:
-    """What the service said is told, and not the silence of the moment that was left of `retry_timeout`."""
+    """What was the matter is told, and not the silence of the moment that was left of `retry_timeout`."""
     batch = attempts(retry_timeout=20)
     batch.after(before, 101.0, outage=False)
     batch.begin(120.0 - left)

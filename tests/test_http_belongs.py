@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from servers import HOST, KEY, Connection, RawRequest, RawServer, chunked, hang, http, reply, trickle_body
+from servers import HOST, KEY, Connection, RawRequest, RawServer, chunked, hang, http, refuse, reply, trickle_body
 
 from opensearch_embed._http.aio import AiohttpTransport
 from opensearch_embed._http.cancel import Cancellation
@@ -26,6 +26,9 @@ def make_target(server: RawServer, timeout: float = 10.0, **settings: Any) -> Ta
     """A target at a server."""
     return Target(resolve_settings(endpoint=server.url, api_key=KEY, **settings), timeout, 4)
 
+
+ONE, TWO, THREE, FOUR = (b'{"embeddings": "%s"}' % word for word in (b"one", b"two", b"three", b"four"))
+"""Bodies that are echoed as answers, such as the service might send."""
 
 Send = Callable[..., Reply]
 
@@ -83,8 +86,8 @@ def test_interim_answers_are_skipped(opened: Any, interim: bytes) -> None:
     """The answer is the one after them, and the connection goes on being used."""
     with RawServer(first_sends(lambda answer: interim + answer), default=echo) as server:
         send = opened(server)
-        assert send(b"one").body == b"one"
-        assert send(b"two").body == b"two"
+        assert send(ONE).body == ONE
+        assert send(TWO).body == TWO
         assert server.connections == 1
 
 
@@ -97,8 +100,8 @@ def test_interim_answers_in_pieces_are_skipped(opened: Any) -> None:
 
     with RawServer(in_pieces, default=echo) as server:
         send = opened(server)
-        assert send(b"one").body == b"one"
-        assert send(b"two").body == b"two"
+        assert send(ONE).body == ONE
+        assert send(TWO).body == TWO
         assert server.connections == 1
 
 
@@ -110,8 +113,8 @@ def test_other_protocols_and_endless_interim_answers_are_refused(opened: Any, in
     with RawServer(first_sends(lambda answer: interim + answer), default=echo) as server:
         send = opened(server)
         with pytest.raises(TransportError):
-            send(b"one")
-        assert send(b"two").body == b"two"
+            send(ONE)
+        assert send(TWO).body == TWO
         assert server.connections == 2
 
 
@@ -134,8 +137,8 @@ def test_bytes_left_over_cost_the_connection(opened: Any, frame: Callable[[bytes
 
     with RawServer(more, default=echo) as server:
         send = opened(server)
-        assert send(b"one").body == b"one"
-        assert send(b"two").body == b"two"
+        assert send(ONE).body == ONE
+        assert send(TWO).body == TWO
         assert server.connections == 2
 
 
@@ -144,7 +147,7 @@ def test_a_clean_connection_is_kept(opened: Any, frame: Callable[[bytes], bytes]
     """Where nothing is left over, one connection serves all requests."""
     with RawServer(default=lambda connection, request: connection.send(frame(request.body))) as server:
         send = opened(server)
-        for body in (b"one", b"two", b"three" * 200_000, b"four"):
+        for body in (ONE, TWO, THREE * 40_000, FOUR):
             assert send(body).body == body
         assert server.connections == 1
 
@@ -170,11 +173,48 @@ def test_what_comes_while_idle_costs_the_connection(opened: Any, late: bytes, en
     authority = Authority(tmp_path)
     with RawServer(later, default=echo, tls=authority.tls(HOST) if encrypted else None) as server:
         send = opened(server, ca_bundle=authority.bundle)
-        assert send(b"one").body == b"one"
+        assert send(ONE).body == ONE
         go.set()
         assert gone.wait(10)
-        assert send(b"two").body == b"two"
+        assert send(TWO).body == TWO
         assert server.connections == 2
+
+
+NOT_THE_SERVICES = [
+    (200, b""),
+    (200, b"<html>in a moment</html>"),
+    (200, b"{}"),
+    (500, b""),
+    (502, b'{"code": "BadGateway"}'),
+    (503, b"busy"),
+    (504, b'{"code": "Timeout"}'),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), NOT_THE_SERVICES)
+def test_what_a_gateway_says_by_itself_costs_the_connection(opened: Any, status: int, body: bytes) -> None:
+    """The answer that it had given up waiting for would come as that to the next request."""
+
+    def late(connection: Connection, request: RawRequest) -> None:
+        connection.send(http(status, body))
+        if connection.read_request() is not None:
+            connection.send(http(200, request.body))
+
+    with RawServer(late, default=echo) as server:
+        send = opened(server)
+        assert send(ONE).status == status
+        assert send(TWO).body == TWO
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+def test_what_the_service_refuses_costs_no_connection(opened: Any, status: int) -> None:
+    """A refusal in its own form is an answer."""
+    with RawServer(refuse(status, "Refused"), default=echo) as server:
+        send = opened(server)
+        assert send(ONE).status == status
+        assert send(TWO).body == TWO
+        assert server.connections == 1
 
 
 # --- repeats ---
@@ -182,12 +222,12 @@ def test_what_comes_while_idle_costs_the_connection(opened: Any, late: bytes, en
 
 def test_a_repeated_answer_is_not_believed(opened: Any) -> None:
     """An answer that was to other texts is refused, and the next attempt uses another connection."""
-    with RawServer(echo, reply(200, b"one"), default=echo) as server:
+    with RawServer(echo, reply(200, ONE), default=echo) as server:
         send = opened(server)
-        assert send(b"one").body == b"one"
+        assert send(ONE).body == ONE
         with pytest.raises(ResponseError, match="byte for byte"):
-            send(b"two")
-        assert send(b"two").body == b"two"
+            send(TWO)
+        assert send(TWO).body == TWO
         assert server.connections == 2
 
 
@@ -195,7 +235,7 @@ def test_the_same_answer_to_the_same_texts_is_believed(opened: Any) -> None:
     """A request that is sent again may well be answered alike; but its connection is left, lest it was sent twice."""
     with RawServer(default=echo) as server:
         send = opened(server)
-        assert [send(b"one").body for _ in range(3)] == [b"one"] * 3
+        assert [send(ONE).body for _ in range(3)] == [ONE] * 3
         assert server.connections == 2
 
 
@@ -203,8 +243,8 @@ def test_errors_may_repeat(opened: Any) -> None:
     """Refusals say the same to everybody; the connection is left all the same."""
     with RawServer(default=reply(503, b"busy")) as server:
         send = opened(server)
-        assert [send(body).status for body in (b"one", b"two", b"three")] == [503] * 3
-        assert server.connections == 2
+        assert [send(body).status for body in (ONE, TWO, THREE)] == [503] * 3
+        assert server.connections == 3
 
 
 @pytest.mark.parametrize("status", [200, 503])
@@ -217,8 +257,8 @@ def test_what_comes_twice_shifts_no_later_answer(opened: Any, status: int) -> No
 
     with RawServer(reply(status, b"again"), twice, default=echo) as server:
         send = opened(server)
-        assert [send(b"one").body, send(b"one").body] == [b"again"] * 2
-        assert [send(body).body for body in (b"two", b"three")] == [b"two", b"three"]
+        assert [send(ONE).body, send(ONE).body] == [b"again"] * 2
+        assert [send(body).body for body in (TWO, THREE)] == [TWO, THREE]
 
 
 # --- deadlines ---
@@ -274,15 +314,15 @@ def test_a_cancelled_call_ends_alone() -> None:
         calls = Calls(make_target(server))
         calls.start(b"warm")
         assert calls.result(b"warm") == b"warm"
-        one = calls.start(b"one")
-        calls.start(b"two")
+        one = calls.start(ONE)
+        calls.start(TWO)
         server.wait_for_requests(3)
         one.cancel()
-        assert isinstance(calls.result(b"one"), TransportError)
+        assert isinstance(calls.result(ONE), TransportError)
         go.set()
-        assert calls.result(b"two") == b"two"
-        calls.start(b"three")
-        assert calls.result(b"three") == b"three"
+        assert calls.result(TWO) == TWO
+        calls.start(THREE)
+        assert calls.result(THREE) == THREE
         calls.transport.close()
 
 
@@ -296,10 +336,10 @@ def test_a_handshake_can_be_cancelled(tmp_path: Path) -> None:
 
     with RawServer(on_connect=silent, tls=authority.tls(HOST)) as server:
         calls = Calls(make_target(server, ca_bundle=authority.bundle))
-        cancellation = calls.start(b"one")
+        cancellation = calls.start(ONE)
         server.wait_for_connections(1)
         cancellation.cancel()
-        assert isinstance(calls.result(b"one"), TransportError)
+        assert isinstance(calls.result(ONE), TransportError)
 
 
 def test_a_cancelled_call_sends_nothing() -> None:
@@ -308,7 +348,7 @@ def test_a_cancelled_call_sends_nothing() -> None:
         cancellation = Cancellation()
         cancellation.cancel()
         with pytest.raises(TransportError):
-            RequestsTransport(make_target(server)).send(b"one", timeout=10, cancellation=cancellation)
+            RequestsTransport(make_target(server)).send(ONE, timeout=10, cancellation=cancellation)
         assert server.requests == []
 
 
@@ -322,13 +362,13 @@ def test_a_close_leaves_requests_under_way_alone() -> None:
 
     with RawServer(default=when_told) as server:
         calls = Calls(make_target(server))
-        calls.start(b"one")
+        calls.start(ONE)
         server.wait_for_requests(1)
         calls.transport.close()
         go.set()
-        assert calls.result(b"one") == b"one"
-        calls.start(b"two")
-        assert calls.result(b"two") == b"two"
+        assert calls.result(ONE) == ONE
+        calls.start(TWO)
+        assert calls.result(TWO) == TWO
         assert server.connections == 2
 
 
@@ -346,14 +386,14 @@ async def test_a_retired_transport_ends_when_nothing_is_under_way() -> None:
 
     with RawServer(default=when_told) as server:
         transport = AiohttpTransport(make_target(server))
-        sending = asyncio.create_task(transport.send(b"one", timeout=10))
+        sending = asyncio.create_task(transport.send(ONE, timeout=10))
         await asyncio.to_thread(server.wait_for_requests, 1)
         await transport.retire()
         go.set()
-        assert (await sending).body == b"one"
+        assert (await sending).body == ONE
         assert await asyncio.to_thread(left.wait, 10)
         with pytest.raises(TransportError):
-            await transport.send(b"two", timeout=10)
+            await transport.send(TWO, timeout=10)
 
 
 async def test_a_cancelled_task_ends_alone() -> None:
@@ -366,13 +406,13 @@ async def test_a_cancelled_task_ends_alone() -> None:
 
     with RawServer(default=when_told) as server:
         transport = AiohttpTransport(make_target(server))
-        one, two = (asyncio.create_task(transport.send(body, timeout=10)) for body in (b"one", b"two"))
+        one, two = (asyncio.create_task(transport.send(body, timeout=10)) for body in (ONE, TWO))
         await asyncio.to_thread(server.wait_for_requests, 2)
         one.cancel()
         with pytest.raises(asyncio.CancelledError):
             await one
         go.set()
-        assert (await two).body == b"two"
+        assert (await two).body == TWO
         await transport.close()
 
 
@@ -434,7 +474,7 @@ def test_a_dropped_sync_transport_goes_without_a_word() -> None:
 
     with RawServer(default=watched) as server:
         transport = RequestsTransport(make_target(server))
-        assert transport.send(b"one", timeout=10, cancellation=Cancellation()).body == b"one"
+        assert transport.send(ONE, timeout=10, cancellation=Cancellation()).body == ONE
         del transport
         gc.collect()
         assert left.wait(10)

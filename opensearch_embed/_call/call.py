@@ -15,6 +15,7 @@ from opensearch_embed._call.recall import Memory
 from opensearch_embed._call.results import Store
 from opensearch_embed._call.sync_work import SyncWork
 from opensearch_embed._call.telemetry import Telemetry, Watch
+from opensearch_embed._dispatch.nested import InACall
 from opensearch_embed._dispatch.tasks import offload
 from opensearch_embed._texts.batches import Batch, plan
 from opensearch_embed._texts.check import check_input_type, check_texts, measure
@@ -42,10 +43,11 @@ class Calls:
 
     def run(self, texts: Iterable[str], input_type: str, kind: StoreKind[ResultT], progress: bool) -> ResultT:
         """Work a call off, and return what its store holds."""
-        with self.telemetry.watch() as watch, watch.current():
+        with InACall() as call, self.telemetry.watch() as watch, watch.current():
             role, composition = self.compose(texts, input_type)
             with progress_bar(composition.count, progress) as tick:
-                work = SyncWork(self, self.begin(role, composition, kind, self.recall(role, composition), tick, watch))
+                job = self.begin(role, composition, kind, self.recall(role, composition), tick, watch)
+                work = SyncWork(self, job, nested=call.nested)
                 try:
                     work.share_or_coordinate()
                 except BaseException as interrupt:
@@ -91,6 +93,8 @@ class Calls:
             shorten, sure_size = (self._rule.shorten, self._rule.sure_size) if self._rule else (None, 0)
             composition = compose(items, sizes, shorten, sure_size=sure_size, first=first)
         except InputError as error:
+            if self._rule is not None:
+                self._rule.forget()
             error.pending = list(range(first, first + len(items)))
             raise
         if self._rule is not None:

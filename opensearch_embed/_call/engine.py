@@ -25,7 +25,7 @@ from opensearch_embed._http.connections import Connections
 from opensearch_embed._http.per_loop import PerLoop
 from opensearch_embed._http.target import Target
 from opensearch_embed._wire.conceal import concealing, strip
-from opensearch_embed._wire.refusal import Reply
+from opensearch_embed._wire.refusal import KEY_VARIABLE, Reply
 from opensearch_embed._wire.reply import Embedded, decode_reply
 from opensearch_embed._wire.request import encode_request
 from opensearch_embed.errors import AuthenticationError, OpenSearchEmbedError
@@ -210,7 +210,8 @@ class Engine:
         except OpenSearchEmbedError as error:
             strip(error.__cause__, conceal)
             if isinstance(error, AuthenticationError):
-                error.args = (f"{error} {remark(self.settings.api_key)}".strip(),)
+                said = str(error).replace(KEY_VARIABLE, settings.key_source)
+                error.args = (f"{said} {remark(settings.api_key)}".strip(),)
             # Raised from here, without the frames that hold the reply.
             raise error.with_traceback(None) from error.__cause__
         self.meter.add(texts=len(texts), tokens=embedded.tokens)

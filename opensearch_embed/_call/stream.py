@@ -15,6 +15,7 @@ from opensearch_embed._call.job import Job
 from opensearch_embed._call.progress import Progress, progress_bar
 from opensearch_embed._call.sync_work import SyncWork
 from opensearch_embed._call.telemetry import UNWATCHED, tell_ends
+from opensearch_embed._dispatch.nested import InACall
 from opensearch_embed._dispatch.threads import Signal, workers
 from opensearch_embed._texts.check import check_input_type, check_kind
 from opensearch_embed._texts.repeats import Composition
@@ -74,15 +75,17 @@ class Stream:
             try:
                 while True:
                     while len(works) < AHEAD and (chunk := list(islice(source, self.size))):
-                        composition = self.compose(chunk)
-                        job = self.begin(composition, self.calls.recall(self.role, composition), tick)
-                        works.append(BackgroundWork(self.calls, job, owner=self))
-                        follow([work.job for work in works])
-                        works[-1].start()
+                        with InACall() as call:
+                            composition = self.compose(chunk)
+                            job = self.begin(composition, self.calls.recall(self.role, composition), tick)
+                            works.append(BackgroundWork(self.calls, job, owner=self, nested=call.nested))
+                            follow([work.job for work in works])
+                            works[-1].start()
                     if not works:
                         return
-                    works[0].finish()
-                    result = self.calls.outcome(works[0].job)
+                    with InACall():
+                        works[0].finish()
+                        result = self.calls.outcome(works[0].job)
                     yield works.pop(0).job.first, result
             except Exception as error:
                 for work in works:
@@ -113,8 +116,8 @@ class Stream:
 class BackgroundWork(SyncWork):
     """A job whose turns a worker takes, while the consumer works; where there is none, the consumer."""
 
-    def __init__(self, calls: Calls, job: Job, owner: object) -> None:
-        super().__init__(calls, job, owner)
+    def __init__(self, calls: Calls, job: Job, owner: object, *, nested: bool) -> None:
+        super().__init__(calls, job, owner, nested=nested)
         self._finished = Signal()
         self._is_finished = False
         self._started = False
@@ -123,7 +126,7 @@ class BackgroundWork(SyncWork):
         """Begin, on a worker."""
         if len(self.job):
             self._engine.connections.transport()  # slow the first time
-        self._started = workers().run(self._run)
+        self._started = not self._nested and workers().run(self._run)
 
     def _run(self) -> None:
         try:

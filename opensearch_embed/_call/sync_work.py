@@ -1,7 +1,7 @@
 """One job, worked off by the thread that calls and by workers. `async_work` is the twin.
 
 The caller takes the turns and hands batches to workers, which only send; a batch that is the last one, or that no
-thread can be had for, it sends itself.
+thread can be had for, it sends itself; and so it does in the middle of another call of its thread (`nested`).
 """
 
 import functools
@@ -36,7 +36,8 @@ class SyncWork:
         cancellation: Ends its requests, and those of no other call.
     """
 
-    def __init__(self, calls: "Calls", job: Job, owner: object = None) -> None:
+    def __init__(self, calls: "Calls", job: Job, owner: object = None, *, nested: bool) -> None:
+        self._nested = nested
         self.job = job
         self.cancellation = Cancellation()
         self._calls = calls
@@ -63,7 +64,7 @@ class SyncWork:
         if len(job):
             # What is slow the first time, such as imports, is done by the caller, before a turn is taken.
             self._engine.connections.transport()
-        if job.is_small and (batch := job.take()) is not None:
+        if job.is_small and not self._nested and (batch := job.take()) is not None:
             try:
                 self._share(batch)
             except Exception as error:  # noqa: BLE001 - raised with all that was done, below
@@ -81,7 +82,7 @@ class SyncWork:
                 if batch is None or turn is None:
                     self._signal.wait(min(wait, LOOK_AGAIN_SECONDS))
                 # The last batch, so also the only one, is sent where it is called.
-                elif not len(job) or not workers().run(functools.partial(self._work_on, batch, turn)):
+                elif not len(job) or self._nested or not workers().run(functools.partial(self._work_on, batch, turn)):
                     self._work(batch, turn)
                     if isinstance(job.error, KeyboardInterrupt):
                         raise job.error

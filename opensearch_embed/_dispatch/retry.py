@@ -30,7 +30,7 @@ FIRST_QUOTA_WAIT, LEAST_QUOTA_WAIT, LONGEST_QUOTA_WAIT = 2.0, 1.0, 30.0
 """For a quota over a period, such as tokens a minute, which takes longer to clear than a rate."""
 
 SHORTEST_TELLING = 0.1
-"""Seconds. The silence of an attempt that had fewer left tells nothing: what the service said before it does."""
+"""Seconds. The silence of an attempt that had fewer left tells nothing: what was the matter before it does."""
 
 
 def is_retried(error: BaseException) -> bool:
@@ -108,7 +108,8 @@ class Attempts:
         Raises:
             OpenSearchEmbedError: The error, if there is to be none.
         """
-        if isinstance(error, TimedOut) and isinstance(self._error, ApiError) and self._given < SHORTEST_TELLING:
+        said = self._error is not None and not isinstance(self._error, TimedOut)
+        if said and isinstance(error, TimedOut) and self._given < SHORTEST_TELLING:
             self.give_up(now)
         self._error = error
         if not is_retried(error):

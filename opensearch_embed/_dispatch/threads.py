@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from opensearch_embed._dispatch.dispatcher import ASK_LIMITER, LEAVES_NOW
 from opensearch_embed._dispatch.lanes import Host, Turn
 from opensearch_embed._dispatch.limiter import ask
+from opensearch_embed._dispatch.nested import stays_in_a_call
 
 if TYPE_CHECKING:
     from opensearch_embed._dispatch.turnstile import Turnstile
@@ -113,6 +114,7 @@ class _Worker:
 
     def _run(self) -> None:
         workers = self._workers
+        stays_in_a_call()
         # Whoever gives looks whether it has ended after giving, and it looks for a task after it has ended: one of both
         # sees the other.
         while self._tasks or not self._ended:

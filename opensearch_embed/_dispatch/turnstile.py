@@ -44,13 +44,13 @@ class Turnstile:
         self.limiter = limiter
         self._dispatcher = Dispatcher(qps, limited=limiter is not None)
         self._lock = threading.Lock()
-        self._holder: int | None = None
+        self._holders: set[int] = set()  # the thread that holds the lock, and those that are about to
         self._later: deque[Callable[[float], object]] = deque()
         self._quiet_until: dict[str, float] = {}
 
     def take(self, turn: Turn) -> float:
         """Take a turn, if it is due. See `Dispatcher.take`."""
-        if self._is_mine:
+        if self.is_mine:
             return LEAVES_NOW  # a finaliser that embeds must not wait for what waits for it
         return self._locked(lambda now: self._dispatcher.take(turn, now))
 
@@ -74,20 +74,18 @@ class Turnstile:
         """Close what is idle."""
 
     @property
-    def _is_mine(self) -> bool:
+    def is_mine(self) -> bool:
         """Whether this thread holds the lock, and a finaliser or a signal has come in between."""
-        return self._holder == threading.get_ident() and self._lock.locked()
+        return threading.get_ident() in self._holders and self._lock.locked()
 
     def _now_or_later(self, operation: Callable[[float], T]) -> T | None:
-        if self._is_mine:
+        if self.is_mine:
             self._later.append(operation)
             return None
         return self._locked(operation)
 
     def _locked(self, operation: Callable[[float], T]) -> T:
-        # `with` alone takes a lock and gives it back, whatever interrupts.
-        with self._lock:
-            found, wake = self._held(operation)
+        found, wake = self._alone(operation)
         self._wake(wake)
         self._catch_up()
         result: T = found
@@ -96,21 +94,24 @@ class Turnstile:
     def _catch_up(self) -> None:
         """Do what was put off, unless somebody holds the lock, who looks once more when it is free again."""
         while self._later and not self._lock.locked():
-            with self._lock:
-                _, wake = self._held(None)
-            self._wake(wake)
+            self._wake(self._alone(None)[1])
 
-    def _held(self, operation: Callable[[float], T] | None) -> tuple[Any, list[Turn]]:
-        """Do what needs the lock, which is held; return what came of it, and who has come to the front."""
+    def _alone(self, operation: Callable[[float], T] | None) -> tuple[Any, list[Turn]]:
+        """Do something under the lock; return what came of it, and who has come to the front."""
+        me = threading.get_ident()
+        first = me not in self._holders
         try:
-            self._holder = threading.get_ident()
-            now = time.monotonic()
-            while self._later:
-                self._later.popleft()(now)
-            result = None if operation is None else operation(now)
-            return result, self._dispatcher.to_wake(now)
+            # Before the lock is taken and until it is free again: a signal's handler may run between any two steps.
+            self._holders.add(me)
+            with self._lock:  # which alone takes a lock and gives it back, whatever interrupts
+                now = time.monotonic()
+                while self._later:
+                    self._later.popleft()(now)
+                result = None if operation is None else operation(now)
+                return result, self._dispatcher.to_wake(now)
         finally:
-            self._holder = None
+            if first:
+                self._holders.discard(me)
 
     def _wake(self, turns: list[Turn]) -> None:
         for turn in turns:
@@ -166,7 +167,7 @@ class SharedTurnstile(Turnstile):
 
     def take(self, turn: Turn) -> float:
         """Take a turn, if it is due. See `Dispatcher.take`."""
-        if self._is_mine:
+        if self.is_mine:
             return LEAVES_NOW
         return self._shared(lambda now: self._dispatcher.take(turn, now))
 

@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 
 from opensearch_embed._http.aio_connections import Connector
-from opensearch_embed._http.belonging import NOT_AGAIN_HERE
 from opensearch_embed._http.target import ErrorTable, Target
 from opensearch_embed._wire.refusal import Reply
 from opensearch_embed.errors import ConnectFailed, OpenSearchEmbedError, TimedOut, TransportError
@@ -91,7 +90,7 @@ class AiohttpTransport:
                     raise aiohttp.ServerDisconnectedError("another protocol, which nobody asked for")
                 content, complete = await self._read(response.content)
                 sound = not complete or protocol is None or protocol.last.check(body, content, response.status)
-                if protocol is not None and (not sound or response.status in NOT_AGAIN_HERE):
+                if protocol is not None and not sound:
                     protocol.force_close()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise target.translate(error, ERRORS, seconds) from error

@@ -5,6 +5,7 @@ What a gateway sends twice on a kept connection would be other texts' vectors.
 It knows no HTTP library: only what was sent and received on one connection before.
 """
 
+import re
 import select
 import socket
 
@@ -13,10 +14,13 @@ from opensearch_embed.errors import ResponseError, TransportError
 MAX_INTERIM = 20
 """Interim answers (1xx) to one request, at most."""
 
-REQUEST_TIMEOUT, MISDIRECTED_REQUEST = 408, 421
+REQUEST_TIMEOUT, MISDIRECTED_REQUEST, BAD_GATEWAY, GATEWAY_TIMEOUT = 408, 421, 502, 504
 
-NOT_AGAIN_HERE = {REQUEST_TIMEOUT, MISDIRECTED_REQUEST}
-"""After these, the request belongs on another connection."""
+NOT_AGAIN_HERE = {REQUEST_TIMEOUT, MISDIRECTED_REQUEST, BAD_GATEWAY, GATEWAY_TIMEOUT}
+"""After these, nothing is sent on the connection any more."""
+
+ANSWERS = re.compile(rb'\s*(?:\xef\xbb\xbf)?[{\[].*?"(?:embeddings|[cC]ode)"|\x1f|\x78', re.DOTALL)
+"""How a body begins that the service has written: with vectors, a refusal, or compressed."""
 
 
 EVERY = 61
@@ -40,6 +44,9 @@ class LastAnswer:
     def check(self, sent: bytes, received: bytes, status: int) -> bool:
         """Note an exchange; tell whether the connection may be used again.
 
+        After what the service did not write itself it may not: a gateway that gave up waiting, and said so in its own
+        words or in none, may still get the answer, and pass it on as that to the next request.
+
         An answer that is the one before it, byte for byte, may have been sent twice. To the same texts it is right all
         the same, and an error is an error; but whatever else comes on that connection may be one answer late.
 
@@ -56,7 +63,7 @@ class LastAnswer:
         before = self._sent, self._received
         self._sent, self._received = hash(sent), _fingerprint(received)
         if before[1] != self._received:
-            return True
+            return status not in NOT_AGAIN_HERE and ANSWERS.match(received) is not None
         if 200 <= status < 300 and before[0] != self._sent:
             raise ResponseError(
                 "The service's answer repeats, byte for byte, the one before it on the same connection, which was to "

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from urllib3.util.wait import wait_for_write
 
-from opensearch_embed._http.belonging import NOT_AGAIN_HERE
 from opensearch_embed._http.cancel import Cancellation
 
 CONNECT_SECONDS = 3.0
@@ -111,8 +110,7 @@ class Exchange:
 
     def believe(self, sent: bytes, received: bytes, status: int) -> None:
         """Take a whole answer, and let the connection be used again. See `LastAnswer.check`."""
-        sound = self.returned is None or self.returned.last.check(sent, received, status)
-        self._sound = sound and status not in NOT_AGAIN_HERE
+        self._sound = self.returned is None or self.returned.last.check(sent, received, status)
 
     def connect(self, host: str, port: int, options: Any) -> socket.socket:
         """Return a connected socket. An address that is silent leaves the next one, and the answer, their time."""

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from servers import RawServer
+from servers import Connection, RawRequest, RawServer, honest
 from test_lifecycle import command
 
 INTERRUPTED = """
@@ -93,3 +93,77 @@ def test_loops_that_nobody_ends_hold_nobody_up(seed: int, threshold: int) -> Non
     with RawServer() as server:
         done = subprocess.run(command(server.url, code), capture_output=True, text=True, timeout=90, check=False)
     assert done.stdout == "[25, 25, 25, 25]\n", done.stderr[-2000:]
+
+
+WITHIN = """
+import gc, random, signal, time
+sys.path.insert(0, {tests!r})
+from servers import vector
+client = EmbeddingClient("four-numbers", dimension=4, endpoint=url, api_key=key, qps=None, retry_timeout=20)
+client.embed(["warm"])
+busy, asked = False, 0
+
+def within(*_):
+    global busy, asked
+    if busy:
+        return
+    busy = True
+    asked += 1
+    texts = [f"within {{asked}} {{number}}" for number in range({within})]
+    assert client.embed(texts) == [vector(text) for text in texts]
+    busy = False
+
+class Dropped:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        within()
+
+if {by!r} == "finaliser":
+    gc.set_threshold(150)
+else:
+    signal.signal(signal.SIGALRM, within)
+    signal.setitimer(signal.ITIMER_REAL, 0.003, 0.0021)
+end = time.monotonic() + 3
+count = 0
+while time.monotonic() < end or not asked:
+    count += 1
+    Dropped()
+    texts = [f"outer {{count}} {{number}}" for number in range(40 if count % 2 else 1)]
+    assert client.embed(texts) == [vector(text) for text in texts]
+    if count % 5 == 0:
+        assert len(list(client.iter_embed(texts))) == len(texts)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print("held", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process there has no timer that interrupts")
+@pytest.mark.parametrize("by", ["finaliser", "signal"])
+@pytest.mark.parametrize("within", [1, 70])
+def test_what_embeds_in_the_middle_of_a_call_waits_for_nobody(by: str, within: int) -> None:
+    """It comes between any two lines, whatever lock is held there, and neither it nor the call below hangs."""
+    code = WITHIN.format(by=by, within=within, tests=str(Path(__file__).parents[1]))
+    with RawServer() as server:
+        done = subprocess.run(command(server.url, code), capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "held\n", done.stderr[-2000:]
+
+
+def test_a_handler_asks_for_the_text_that_its_thread_waits_for() -> None:
+    """It is sent twice: the call below cannot receive it before the handler has ended."""
+    code = """
+import signal
+signal.signal(signal.SIGALRM, lambda *_: print(client.embed(["tea"]) and "within", flush=True))
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+client = EmbeddingClient("four-numbers", dimension=4, endpoint=url, api_key=key, qps=None, retry_timeout=20)
+print(client.embed(["tea"]) and "outer", flush=True)
+"""
+
+    def slow(connection: Connection, request: RawRequest) -> None:
+        assert not connection.server.stopping.wait(0.8)
+        honest(connection, request)
+
+    with RawServer(slow) as server:
+        done = subprocess.run(command(server.url, code), capture_output=True, text=True, timeout=60, check=False)
+        assert (done.stdout, len(server.requests)) == ("within\nouter\n", 2), done.stderr[-2000:]

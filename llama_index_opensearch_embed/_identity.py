@@ -38,5 +38,9 @@ def cutting(overflow: str, length_function: Callable[[str], int] | None) -> str:
     """
     if overflow == "send":
         return ""
-    name = getattr(length_function, "__qualname__", type(length_function).__qualname__)
-    return overflow if length_function is None or overflow == "error" else f"{overflow} {name}"
+    return overflow if length_function is None or overflow == "error" else f"{overflow} {name_of(length_function)}"
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return what a function, or an object that is called like one, is called."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))

@@ -42,6 +42,11 @@ class WholeList:
                 return None  # it is a later batch's, which will say so itself
             within_a_batch(error, start, len(texts), taken)
             raise
+        except BaseException as error:  # Ctrl-C, which knows what is done as our errors do
+            self._vectors = None
+            if hasattr(error, "pending"):
+                count_within(error, start, len(texts), taken)
+            raise
         return taken
 
 
@@ -72,6 +77,11 @@ def within_a_batch(error: OpenSearchEmbedError, start: int, count: int, taken: S
         error.index -= start
     if isinstance(error, ApiError):
         error.indices = [index - start for index in error.indices]
+    count_within(error, start, count, taken)
+
+
+def count_within(error: Any, start: int, count: int, taken: Sequence[list[float]] = ()) -> None:
+    """Let what an error knows of the whole list be said of one batch."""
     received = {index - start: vector for index, vector in error.completed.items() if start <= index < start + count}
     error.completed = dict(sorted((dict(enumerate(taken)) | received).items()))
     error.pending = [index for index in range(count) if index not in error.completed]

@@ -15,7 +15,7 @@ from llama_index_opensearch_embed._framework import (
     inside_the_span_of,
     leave_behind_what_cannot_be_pickled,
 )
-from llama_index_opensearch_embed._identity import Described, cutting
+from llama_index_opensearch_embed._identity import Described, cutting, name_of
 from llama_index_opensearch_embed._nodes import counted_in_batches, embedding, embedding_for_the_caller, naming
 from llama_index_opensearch_embed._whole import WholeList, handed_over, taken
 from opensearch_embed import OpenSearchEmbedError
@@ -46,7 +46,8 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
     and endpoints apart, so one store may serve many embeddings; `embeddings_cache.store` is the store itself.
 
     `to_dict` and `to_json` leave out the key, limiters that are objects, the password in a Redis URL, the callbacks and
-    the cache. A pickle carries key and password: a worker process needs them. Copies share limiters, callbacks, cache.
+    the cache. Of a `length_function` that decides how texts are cut they have the name: it has to be given again. A
+    pickle carries key and password: a worker process needs them. Copies share limiters, callbacks, cache.
 
     Raises:
         ConfigurationError: A setting is missing, misspelt, or makes no sense.
@@ -110,8 +111,13 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
         return "OpenSearchEmbedding"
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """Return every setting that can be written down. As text, it is those that decide a vector."""
-        return Described(super().to_dict(**kwargs)).cut(cutting(self.overflow, self.length_function))
+        """Return every setting that can be written down. As text, it is those that decide a vector.
+
+        Of a `length_function` that decides how texts are cut it has the name, so that no other one is taken for it.
+        """
+        how = cutting(self.overflow, self.length_function)
+        named = {"length_function": name_of(self.length_function)} if how and self.length_function else {}
+        return Described({**super().to_dict(**kwargs), **named}).cut(how)
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Embed nodes, as a step of an `IngestionPipeline`. An error about a text names its node."""

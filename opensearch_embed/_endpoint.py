@@ -20,13 +20,14 @@ def checked_endpoint(value: str, allow_http: bool, *, variable: str | None = Non
     Raises:
         ConfigurationError: It is none, is plain http to another machine, or another thing that the variable names.
     """
+    named = f"endpoint ({variable or 'OPENSEARCH_ENDPOINT'})"
     url = value if "://" in value else f"https://{value}"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
         (host or "").encode("idna")
     except ValueError as error:
-        raise ConfigurationError(f"endpoint (OPENSEARCH_ENDPOINT) is not a URL: {error}.") from error
+        raise ConfigurationError(f"{named} is not a URL: {error}.") from error
     if variable and _is_cluster(host or "", port):
         raise ConfigurationError(
             f"{variable} names a cluster of opensearch.org ({host}{f':{port}' if port else ''}), which is "
@@ -35,15 +36,13 @@ def checked_endpoint(value: str, allow_http: bool, *, variable: str | None = Non
         )
     scheme = parts.scheme.lower()
     if scheme not in ("https", "http") or not host or any(char.isspace() for char in url):
-        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must be a host name, or a URL with https.")
+        raise ConfigurationError(f"{named} must be a host name, or a URL with https.")
     if "@" in parts.netloc:
-        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) must not hold a user or password: the key is api_key.")
+        raise ConfigurationError(f"{named} must not hold a user or password: the key is api_key.")
     if not _is_host(host) or port == 0:
-        raise ConfigurationError("endpoint (OPENSEARCH_ENDPOINT) holds a character that no host name has, or port 0.")
+        raise ConfigurationError(f"{named} holds a character that no host name has, or port 0.")
     if parts.query or parts.fragment or parts.path.strip("/"):
-        raise ConfigurationError(
-            "endpoint (OPENSEARCH_ENDPOINT) must be the host alone, without a path: the client adds the API's own."
-        )
+        raise ConfigurationError(f"{named} must be the host alone, without a path: the client adds the API's own.")
     if scheme == "http" and not allow_http and not is_loopback(host):
         raise ConfigurationError(
             f"endpoint {scheme}://{parts.netloc} is plain http: the key would travel in clear. "

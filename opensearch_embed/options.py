@@ -54,7 +54,11 @@ class Options:
         if not isinstance(self.compression, bool):
             raise ConfigurationError(f"compression must be True or False, not {self.compression!r}.")
         if self.length_function is not None and not callable(self.length_function):
-            raise ConfigurationError("length_function must be a function that takes a text and returns its tokens.")
+            lost = f" {self.length_function!r} is the name of one: a function cannot be stored, so pass it again."
+            raise ConfigurationError(
+                "length_function must be a function that takes a text and returns its tokens."
+                f"{lost if isinstance(self.length_function, str) else ''}"
+            )
         is_store = not isinstance(self.cache, type) and all(
             callable(getattr(self.cache, name, None)) for name in ("get_many", "put_many")
         )

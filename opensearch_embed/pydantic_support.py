@@ -88,6 +88,13 @@ class Adapter(BaseModel):
 
     _client: EmbeddingClient = PrivateAttr()
 
+    def __new__(cls, *positional: Any, **_: Any) -> Self:
+        """Refuse settings without a name, here and not in the constructor, whose signature is shown to users."""
+        if positional and cls.__init__ is Adapter.__init__:  # a subclass may have a constructor of its own
+            del positional  # it may be a key
+            raise TypeError(f"{cls.__name__} takes its settings by name: {cls.name_of_model}=..., api_key=..., ...")
+        return super().__new__(cls)
+
     def __init__(self, **data: Any) -> None:
         self._make(data)
 

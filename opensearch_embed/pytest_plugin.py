@@ -22,12 +22,20 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give a test that has the mark its emulator, lest it go to the real service for want of an argument."""
+    names = getattr(item, "fixturenames", None)
+    if names is not None and MARKER not in names and item.get_closest_marker(MARKER) is not None:
+        names.insert(0, MARKER)
+
+
 @pytest.fixture
 def opensearch_emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Emulator]":
     """A running emulator of Alibaba Cloud OpenSearch, with lexical vectors and no quota.
 
     `@pytest.mark.opensearch_emulator(qps=5, latency_ms=500)` gives it other settings: the arguments of `Emulator`. Of
-    several such marks, on a class or module too, the nearest decides each setting.
+    several such marks, on a class or module too, the nearest decides each setting. A test with such a mark has the
+    emulator whether or not it takes the fixture.
 
     For the test, OPENSEARCH_ENDPOINT and OPENSEARCH_API_KEY lead to it: clients made with no arguments, core, LangChain
     or LlamaIndex, use it. What they know of the real service is put aside.

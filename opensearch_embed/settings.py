@@ -44,6 +44,7 @@ class Settings:
         ca_bundle: File of certificates to trust; `None` means certifi's.
         allow_http: Whether a plain http endpoint that is not on this machine is allowed.
         ca_source: Who named `ca_bundle`: the argument, or a variable.
+        key_source: Who named `api_key`, in words.
     """
 
     endpoint: str
@@ -54,6 +55,7 @@ class Settings:
     ca_bundle: str | None = None
     allow_http: bool = False
     ca_source: str = field(default="ca_bundle", repr=False, compare=False)
+    key_source: str = field(default="api_key (OPENSEARCH_API_KEY)", repr=False, compare=False)
 
     @property
     def encrypted(self) -> bool:
@@ -105,6 +107,7 @@ def resolve_settings(
         ca_bundle=bundle,
         allow_http=allow_http,
         ca_source=source,
+        key_source="api_key (OPENSEARCH_API_KEY)" if api_key is not None else _told("api_key"),
     )
 
 
@@ -126,10 +129,18 @@ def _variable(argument: str) -> str:
     return (said or there or [last, *first])[0]
 
 
+def _told(argument: str) -> str:
+    """Return the variable that counts, and which one it goes before, if that is set too."""
+    variable = _variable(argument)
+    others = [name for name in VARIABLES[argument] if name != variable and os.environ.get(name, "").strip()]
+    return f"{variable} (which goes before {others[0]})" if others else variable
+
+
 def _find(argument: str, value: str | None, default: str | None = None) -> str:
     variable, source = _variable(argument), argument
     if value is None:
-        value, source = _unquoted(os.environ.get(variable)), variable
+        value, source = os.environ.get(variable), variable
+    value = _unquoted(value)
     if value is None or (default is not None and source == variable and not value.strip()):
         value = default
     advice = f"pass {argument}=... or set the environment variable {' or '.join(reversed(VARIABLES[argument]))}"
@@ -143,8 +154,8 @@ def _find(argument: str, value: str | None, default: str | None = None) -> str:
 
 
 def _unquoted(value: str | None) -> str | None:
-    """Take off the quotes that `docker run --env-file` leaves around a value."""
-    found = re.fullmatch(r"""\s*(["'])(.*)\1\s*""", value or "", re.DOTALL)
+    """Take off the quotes that `docker run --env-file` leaves around a value, and those that were pasted with it."""
+    found = re.fullmatch(r"""\s*(["'])(.*)\1\s*""", value, re.DOTALL) if isinstance(value, str) else None
     return found[2] if found else value
 
 

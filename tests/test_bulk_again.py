@@ -21,7 +21,13 @@ from interfaces import MODEL, settings_for
 from servers import DIMENSION, KEY, RawServer, honest, refuse, vector
 from test_cli import run
 
-from opensearch_embed import ConfigurationError, EmbeddingClient, InvalidRequest, OpenSearchEmbedError
+from opensearch_embed import (
+    AuthenticationError,
+    ConfigurationError,
+    EmbeddingClient,
+    InvalidRequest,
+    OpenSearchEmbedError,
+)
 from opensearch_embed.bulk import Estimate, Report, embed_file, estimate_file, search_file, vectors
 from opensearch_embed.bulk.parts import made_of
 
@@ -76,6 +82,23 @@ def test_a_finished_output_is_that_of_this_input_and_no_other(name: str, server:
                 attempt(source, settings)
     assert output.read_bytes() == wanted
     assert server.requests == []
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_an_emulator_made_is_not_the_services(name: str, server: RawServer, tmp_path: Path) -> None:
+    """Tried here first, and then run again with the service's endpoint: that is refused, and says why."""
+    source, output = write(tmp_path / "one.jsonl", TEXTS), tmp_path / name
+    embedded(server, source, output)
+    with EmbeddingClient(**settings_for("https://service.invalid")) as client:
+        with pytest.raises(ConfigurationError, match=r"with other settings: service \('local' then, 'remote' now\)"):
+            embed_file(source, output, client=client)
+        assert client.usage.requests == 0
+        if name.endswith(".parquet"):
+            with (
+                pytest.warns(UserWarning, match=r"made by an endpoint of this machine, such as the emulator; the"),
+                pytest.raises(OpenSearchEmbedError),
+            ):
+                search_file(output, "text", client=client)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -267,3 +290,24 @@ def test_what_is_searched_is_parquet(server: RawServer, tmp_path: Path) -> None:
         for path in (output, tmp_path / "out.parquet"):
             with pytest.raises(OpenSearchEmbedError, match="as Parquet, which is what is searched"):
                 list(search_file(path, "a", client=client))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_file_is_written_where_no_thread_is_to_be_had(
+    name: str, server: RawServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the one that there is: the same bytes; and an error is told as ever."""
+    source = write(tmp_path / "one.jsonl", TEXTS)
+    embedded(server, source, tmp_path / f"with-{name}")
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name.startswith("opensearch-embed"):  # and not the server's
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert embedded(server, source, tmp_path / f"without-{name}").embedded == 70
+    assert (tmp_path / f"with-{name}").read_bytes() == (tmp_path / f"without-{name}").read_bytes()
+    with RawServer(default=refuse(401, "Unauthorized")) as other, pytest.raises(AuthenticationError):
+        embedded(other, source, tmp_path / f"never-{name}")

@@ -162,8 +162,9 @@ def test_the_environment_names_the_service(service: Emulator) -> None:
     """With key and endpoint set the demo goes there, and does not speak of its own emulator's vectors."""
     out = io.StringIO()
     run(out=out)
-    assert f"{service.url} (the service)" in out.getvalue()
+    assert f"{service.url} (on this machine)" in out.getvalue()
     assert "emulator's own" not in out.getvalue()
+    assert "those of an endpoint of this machine" in out.getvalue()
     assert len(service.requests) == 24
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from langchain_opensearch_embed import OpenSearchEmbeddings
 from llama_index_opensearch_embed import OpenSearchEmbedding
-from opensearch_embed import ConfigurationError, EmbeddingClient
+from opensearch_embed import AuthenticationError, ConfigurationError, EmbeddingClient
+from opensearch_embed.emulator import Emulator
 from opensearch_embed.settings import environment_is_set
 
 KINDS: list[Callable[..., Any]] = [EmbeddingClient, OpenSearchEmbeddings, OpenSearchEmbedding]
@@ -48,6 +49,54 @@ def test_aisearch_goes_before_opensearch(
     monkeypatch.delenv(f"OPENSEARCH_{name}")
     monkeypatch.setenv(f"AISEARCH_{name}", ours)
     assert found(EmbeddingClient().settings) == ours
+
+
+WHO = [
+    ({"OPENSEARCH_API_KEY": "OS-wrong"}, {}, "Check OPENSEARCH_API_KEY, and"),
+    ({"AISEARCH_API_KEY": "OS-wrong"}, {}, "Check AISEARCH_API_KEY, and"),
+    (
+        {"AISEARCH_API_KEY": "OS-old", "OPENSEARCH_API_KEY": "OS-right"},
+        {},
+        "Check AISEARCH_API_KEY (which goes before OPENSEARCH_API_KEY), and",
+    ),
+    ({"OPENSEARCH_API_KEY": "OS-right"}, {"api_key": "OS-wrong"}, "Check api_key (OPENSEARCH_API_KEY), and"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("variables", "arguments", "words"), WHO)
+def test_a_401_names_where_the_key_came_from(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, variables: dict[str, str], arguments: dict[str, str], words: str
+) -> None:
+    """Who has two of them looks at the right one."""
+    monkeypatch.delenv("OPENSEARCH_API_KEY")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with Emulator(vectors="lexical", api_key="OS-right") as emulator:
+        made = kind(endpoint=emulator.url, **arguments)
+        with pytest.raises(AuthenticationError) as caught:
+            (made if isinstance(made, EmbeddingClient) else made.client).embed(["tea"])
+    assert words in str(caught.value)
+    assert "OS-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_quotes_are_no_part_of_an_endpoint(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    """Neither in a variable nor in an argument."""
+    for made in (kind(endpoint='"host.example"'), kind(endpoint=" 'https://host.example' ")):
+        client = made if isinstance(made, EmbeddingClient) else made.client
+        assert client.settings.endpoint == "https://host.example"
+    monkeypatch.setenv("AISEARCH_ENDPOINT", "no host")
+    with pytest.raises(ConfigurationError, match=r"endpoint \(AISEARCH_ENDPOINT\) must be a host name"):
+        kind()
+
+
+@pytest.mark.parametrize("kind", KINDS[1:] if KINDS[0] is EmbeddingClient else KINDS)
+def test_settings_have_names(kind: Any) -> None:
+    """Who gives one without is told so, and not shown it."""
+    with pytest.raises(TypeError, match=r"takes its settings by name: model(_name)?=...") as caught:
+        kind("OS-secret")
+    assert "OS-secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)

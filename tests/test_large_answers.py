@@ -2,6 +2,7 @@
 
 import json
 import random
+import types
 from array import array
 from typing import Any
 
@@ -50,6 +51,7 @@ UNUSUAL = {
     "a name with NUL alone": f'{{"a\\u0000": [1.0], {FILLER}}}',
     "names that would take for ever": "{" + ",".join(f'"{number}": 0' for number in range(50_000)) + "}",
     "objects a thousand deep": '{"a":' * 1000 + "{" + FILLER + "}" * 1001,
+    "a mark before it": f'\ufeff{{"a": [1.0], {FILLER}}}',
     "a bracket in words": f'{{"a": [1.0], "b": "[", {FILLER}}}',
     "a number past all floats": f'{{"a": [1e400], {FILLER}}}',
     "a whole number of 400 digits": f'{{"a": [1{"0" * 400}], {FILLER}}}',
@@ -118,6 +120,20 @@ def test_without_simdjson_all_is_read_by_orjson(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(large, "load", absent)
         assert client.embed_array(texts).tobytes() == rows.tobytes()
         assert client.embed(texts) == lists
+
+
+def raising(_: str) -> Any:
+    """Say what simdjson says where its other half cannot be loaded."""
+    raise RuntimeError("Unable to import low-level simdjson bindings.")
+
+
+@pytest.mark.parametrize("loading", [raising, lambda _: types.ModuleType("simdjson")])
+def test_what_only_goes_by_its_name_is_not_used(monkeypatch: pytest.MonkeyPatch, loading: Any) -> None:
+    """A broken installation, or a folder of that name, costs no answer."""
+    monkeypatch.setattr(large, "_simdjson", large._simdjson.__wrapped__)
+    monkeypatch.setattr(large, "load", loading)
+    with pytest.raises(Unusual):
+        read_large(f'{{"a": [0.5], {FILLER}}}'.encode())
 
 
 def test_a_reader_that_was_left_in_the_middle_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 import copy
 import json
+import os
 import pickle
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from interfaces import EMULATOR_KEY, made_of
 from llama_index.core.callbacks import CallbackManager
 from pydantic import SecretStr
 from pyrate_limiter import Duration, Limiter, Rate
+from servers import Connection, RawRequest, RawServer, honest
 
 from llama_index_opensearch_embed import OpenSearchEmbedding
 from opensearch_embed import (
@@ -202,6 +205,24 @@ def test_an_error_says_what_was_received(make: Make, emulator: Emulator, call: C
     assert error.completed == {i: emulator.vector(texts[i]) for i in error.completed}
 
 
+def test_an_interrupt_counts_within_the_batch() -> None:
+    """Ctrl-C says of the batch what an error says, and not of the whole list."""
+    texts = [f"text {i}" for i in range(400)]
+
+    def interrupting(connection: Connection, request: RawRequest) -> None:
+        if "text 199" in request.json["input"]:
+            os.kill(os.getpid(), signal.SIGINT)
+        honest(connection, request)
+
+    with RawServer(default=interrupting) as server:
+        embedding = OpenSearchEmbedding(endpoint=server.url, api_key=EMULATOR_KEY, embed_batch_size=150)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            embedding.get_text_embedding_batch(texts)
+    error: Any = caught.value
+    if hasattr(error, "pending"):  # it may come between two lines of the framework's own
+        assert sorted([*error.completed, *error.pending]) in (list(range(150)), list(range(100)))
+
+
 def test_no_error_shows_the_key(make: Make, emulator: Emulator) -> None:
     """A server that echoes the key does not bring it into our errors."""
     emulator.fail_next(403, body=f"bad key {EMULATOR_KEY}")
@@ -287,6 +308,20 @@ def test_a_dict_makes_the_same_embedding(make: Make, monkeypatch: pytest.MonkeyP
         assert again.to_dict() == embedding.to_dict()
         assert again.api_key == embedding.api_key
     assert (by_dict.qps, by_dict.embed_batch_size, by_dict.num_workers, by_dict.dimension) == (None, 77, 5, 640)
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "average", "error"])
+def test_a_counter_that_cuts_is_not_lost_unsaid(make: Make, monkeypatch: pytest.MonkeyPatch, overflow: str) -> None:
+    """A dict cannot hold it, and another one would cut elsewhere: it is asked for."""
+    monkeypatch.setenv("OPENSEARCH_API_KEY", EMULATOR_KEY)
+    embedding = make(overflow=overflow, length_function=len)
+    for stored in (embedding.to_dict(), json.loads(embedding.to_json())):
+        assert stored["length_function"] == "len"
+        with pytest.raises(ConfigurationError, match="'len' is the name of one: a function cannot be stored"):
+            OpenSearchEmbedding.from_dict(dict(stored))
+        again = OpenSearchEmbedding.from_dict(dict(stored), length_function=len)
+        assert again.length_function is len
+    assert "length_function" not in make(length_function=len).to_dict()
 
 
 def test_class_name_is_written_down(make: Make) -> None:

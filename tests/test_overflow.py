@@ -255,6 +255,16 @@ def test_send_does_not_show_the_text(make: Callable[..., EmbeddingClient]) -> No
     assert "long1" not in str(caught[0].message)
 
 
+def test_what_is_not_sent_is_not_warned_of(make: Callable[..., EmbeddingClient], call: Callable[..., Any]) -> None:
+    """A long text of a call that is refused does not use up the warning, nor make it count one more."""
+    client = make()
+    with pytest.raises(InputError):
+        call(client.embed, ["word " * 1_800_000])
+    call(client.embed, ["short"])  # silently: a warning would be an error here
+    with pytest.warns(UserWarning, match="^1 text looks longer"):
+        call(client.embed, [LONG])
+
+
 def test_a_stream_warns_once(make: Callable[..., EmbeddingClient]) -> None:
     """A stream with long texts in many chunks warns once, too, where it is read."""
     with pytest.warns(UserWarning, match="^1 text looks longer") as caught:

@@ -63,6 +63,31 @@ def test_marks_give_the_emulator_its_settings(suite: pytest.Pytester) -> None:
     )
 
 
+def test_a_mark_alone_gives_the_emulator(suite: pytest.Pytester) -> None:
+    """Of a module, too: no test with it goes to whatever the environment names."""
+    passes(
+        suite,
+        """
+        import pytest
+        from opensearch_embed import EmbeddingClient
+
+        pytestmark = pytest.mark.opensearch_emulator(api_key="OS-of-the-module")
+
+        def test_function():
+            with EmbeddingClient() as client:
+                assert client.settings.endpoint.startswith("http://127.0.0.1")
+                assert client.settings.api_key.get_secret_value() == "OS-of-the-module"
+                client.embed(["tea"])
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_with_others(number, tmp_path):
+            EmbeddingClient().embed(["tea"])
+        """,
+        3,
+        "--strict-markers",
+    )
+
+
 def test_a_mark_that_makes_no_sense_is_told(suite: pytest.Pytester) -> None:
     """A setting without a name, and one that there is not."""
     suite.makepyfile(

@@ -13,6 +13,8 @@ from opensearch_embed._loading import load
 if TYPE_CHECKING:
     import simdjson
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 LARGE_BYTES = 1 << 14
 """A smaller answer gains less than a twentieth of a millisecond."""
 
@@ -32,9 +34,12 @@ class Unusual(Exception):
 
 @cache
 def _simdjson() -> Any:
+    """Return the library, if what goes by its name is it: a folder may, and a broken installation raises anything."""
     try:
-        return load("simdjson")
-    except ImportError:
+        library: Any = load("simdjson")
+        array = library.Parser().parse(b"[0.5]")
+        return library if isinstance(array, library.Array) and len(bytes(array.as_buffer(of_type="d"))) == 8 else None
+    except Exception:  # noqa: BLE001 - whatever it is, orjson reads everything without it
         return None
 
 
@@ -45,7 +50,7 @@ def read_large(body: bytes) -> Any:
         Unusual: It is small, or broken, or has what two readers could understand differently; or there is no simdjson.
     """
     simdjson = _simdjson() if len(body) >= LARGE_BYTES else None
-    if simdjson is None:
+    if simdjson is None or body.startswith(BYTE_ORDER_MARK):  # which it passes over
         raise Unusual
     try:
         parser = _idle.pop()

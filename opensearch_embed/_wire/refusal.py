@@ -44,13 +44,16 @@ MAXIMUM = re.compile(
 )
 """A small number that a message names as a limit, and that counts nothing else than texts."""
 
+KEY_VARIABLE = "OPENSEARCH_API_KEY"
+"""Where the key comes from, as far as this room knows."""
+
 PAGE_ADVICE = (
     "This is a web page and not the service's answer: a firewall, proxy or gateway between may have refused the "
     "request. Ask whoever runs it, and check the endpoint"
 )
 
 ADVICE: dict[type[ApiError], str] = {
-    AuthenticationError: "Check OPENSEARCH_API_KEY, and that it belongs to this workspace and endpoint.",
+    AuthenticationError: f"Check {KEY_VARIABLE}, and that it belongs to this workspace and endpoint.",
     InvalidRequest: "The same request would be refused again: check model, workspace, endpoint and texts.",
     RateLimited: "Lower qps, share one limiter between processes, or ask for a higher quota.",
     QuotaExhausted: "Switch billing on for the account, or wait for the next free quota.",
@@ -129,7 +132,7 @@ def _advice(kind: type[ApiError], reply: Reply, page: bool, limit: int | None) -
     if 300 <= reply.status < 400:
         return "Redirects are not followed, since the key must not travel to another host: check the endpoint."
     if page and kind is AuthenticationError:
-        return f"{PAGE_ADVICE} and the key (OPENSEARCH_API_KEY)."
+        return f"{PAGE_ADVICE} and the key ({KEY_VARIABLE})."
     if page and kind is InvalidRequest:
         return f"{PAGE_ADVICE}."
     advice = ADVICE.get(kind, "")

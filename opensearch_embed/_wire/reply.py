@@ -12,13 +12,11 @@ from typing import Any
 import orjson
 
 from opensearch_embed._wire.conceal import Conceal, excerpt, on_one_line
-from opensearch_embed._wire.large import Unusual, read_large
+from opensearch_embed._wire.large import BYTE_ORDER_MARK, Unusual, read_large
 from opensearch_embed._wire.numbers import as_lists
 from opensearch_embed._wire.refusal import Reply, as_text, refusal
 from opensearch_embed.errors import ResponseError
 from opensearch_embed.models import MAX_TEXTS_PER_REQUEST
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 ANY_FRAME, NO_FRAME = 47, -zlib.MAX_WBITS
 """What zlib is told: find out whether it is gzip's or zlib's; or there is none."""

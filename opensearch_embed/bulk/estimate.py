@@ -9,7 +9,7 @@ from pathlib import Path
 
 from opensearch_embed._texts.batches import plan
 from opensearch_embed._texts.length import estimate_tokens
-from opensearch_embed.bulk.decides import NOT_IN_METADATA, in_metadata, what_decides
+from opensearch_embed.bulk.decides import WHERE, in_metadata, what_decides
 from opensearch_embed.bulk.inputs import Inputs, Source, content, find_inputs
 from opensearch_embed.bulk.outputs import Reader, check_output, read_inputs
 from opensearch_embed.bulk.parts import compare, parts_of, read_manifest
@@ -111,10 +111,10 @@ def done_before(output: Path, column: str, inputs: Inputs, reader: Reader, decid
     """
     form, parts, fingerprint = check_output(output, column, reader), parts_of(output), inputs.fingerprint()
     everything = bytearray(b"\1") * reader.rows
-    made = in_metadata({**decides, "input": content(fingerprint)})
+    wanted = {name: value for name, value in decides.items() if name not in WHERE}
+    made = in_metadata({**wanted, "input": content(fingerprint)})
     manifest = read_manifest(parts)
     if manifest is None:
         return bytearray() if standing(output, form, inputs, reader, made) is None else everything
-    wanted = {name: value for name, value in decides.items() if name not in NOT_IN_METADATA}
     compare(manifest, {**wanted, "inputs": fingerprint}, output)
     return everything if "done" in manifest else marked(parts)

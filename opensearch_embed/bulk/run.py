@@ -17,7 +17,7 @@ from opensearch_embed import __version__
 from opensearch_embed._call.attach import attach
 from opensearch_embed._call.stream import Stream
 from opensearch_embed.bulk.arrivals import Arrivals
-from opensearch_embed.bulk.decides import NOT_IN_METADATA, in_metadata, what_decides
+from opensearch_embed.bulk.decides import WHERE, in_metadata, what_decides
 from opensearch_embed.bulk.decoders import UNHURRIED_QPS, Decoders, helpers_for
 from opensearch_embed.bulk.inputs import STDIN_NAME, Inputs, content
 from opensearch_embed.bulk.outputs import Reader, begin_output, check_output
@@ -86,7 +86,7 @@ class Run:
         found = None if restart else read_manifest(self._parts)
         if found is not None:
             # A wrong address that nothing came from need not be kept.
-            mended = () if "done" in found or any(marked(self._parts)) else NOT_IN_METADATA
+            mended = () if "done" in found or any(marked(self._parts)) else WHERE
             compare(found, {name: manifest[name] for name in manifest if name not in mended}, self._output)
             if "done" in found:
                 if put_in_place(self._parts, self._output, found["done"]):

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opensearch_embed.bulk.decides import from_metadata
+from opensearch_embed.bulk.decides import from_metadata, warn_of_another_place
 from opensearch_embed.client import EmbeddingClient
 from opensearch_embed.errors import InputError
 from opensearch_embed.models import MODELS
@@ -222,6 +222,7 @@ def _check(
             f"{path.name} holds vectors of the model {model}, and the question would be embedded with "
             f"{client.model.service_id}: these cannot be compared. Say --model {model}."
         )
+    warn_of_another_place(path, made, client)
     kind = schema.field(column).type
     is_list = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
     if not is_list or not pa.types.is_floating(kind.value_type):

@@ -28,14 +28,16 @@ def standing(output: Path, form: str, inputs: Inputs, reader: Reader, made: Mapp
     why = None
     if any(path.parent == parts_of(output) or path.stat().st_mtime_ns > written for path in inputs.paths):
         why = "the input is newer"
-    elif not _fits(output, form, reader, made):
-        why = "it was made from another input, or with other settings"
+    else:
+        why = _difference(output, form, reader, from_metadata(made))
     if why is not None:
         raise ConfigurationError(f"{output} is there already, and {why}. {AGAIN}")
     return {"rows": reader.rows, "embedded": reader.rows - count_rejected(rejected_of(output))}
 
 
-def _fits(output: Path, form: str, reader: Reader, made: Mapping[str, str]) -> bool:
+def _difference(output: Path, form: str, reader: Reader, wanted: Mapping[str, str]) -> str | None:
+    """Return in words what the output was made of that is not wanted, `None` where it is what this run would write."""
+    unknown = "it was made from another input, or with other settings: it does not say which"
     try:
         if form == "parquet":
             with pq.ParquetFile(output) as file:
@@ -46,10 +48,14 @@ def _fits(output: Path, form: str, reader: Reader, made: Mapping[str, str]) -> b
             if form == "npy":
                 rows, dimension = np.load(output, mmap_mode="r").shape
                 if dimension != int(found["dimension"]):
-                    return False
+                    return unknown
             else:
                 with output.open("rb") as lines:
                     rows = sum(1 for _ in lines)
     except (ValueError, KeyError, AttributeError, OSError, pa.ArrowException):
-        return False
-    return bool(rows == reader.rows) and {**found, "version": ""} == {**from_metadata(made), "version": ""}
+        return unknown
+    changed = [name for name in wanted if name != "version" and found.get(name) != wanted[name]]
+    if "input" in changed or rows != reader.rows:
+        return "it was made from another input"
+    told = [f"{name} ({found.get(name, 'unknown')!r} then, {wanted[name]!r} now)" for name in changed]
+    return f"it was made from the same with other settings: {', '.join(told)}" if told else None

@@ -1,4 +1,7 @@
-"""The output is written by a thread of its own, behind what arrives: a row group at a time, when its rows are done."""
+"""The output is written by a thread of its own, behind what arrives: a row group at a time, when its rows are done.
+
+Where no thread is to be had, it is written when all has arrived.
+"""
 
 import contextlib
 import threading
@@ -15,7 +18,7 @@ class Writing:
     def __init__(self, out: Output, reader: Reader, vectors: Vectors) -> None:
         self._out, self._reader, self._vectors = out, reader, vectors
         self._thread = threading.Thread(target=self._run, name="opensearch-embed writer", daemon=True)
-        self._given_up = False
+        self._started = self._given_up = False
         self._error: BaseException | None = None
         self._finished: Path | None = None
 
@@ -26,21 +29,30 @@ class Writing:
 
     def finish(self) -> Path:
         """Return the file, when it is complete and on the disk."""
-        self._thread.join()
+        if self._started:
+            self._thread.join()
+        else:
+            self._run()
         self.check()
         if self._finished is None:
             raise AssertionError("The writer ended without its file.")
         return self._finished
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        with contextlib.suppress(RuntimeError):
+            self._thread.start()
+            self._started = True
         return self
 
     def __exit__(self, *_: object) -> None:
         self._given_up = True
         with self._vectors.changed:
             self._vectors.changed.notify_all()
-        self._thread.join()
+        if self._started:
+            self._thread.join()
+        elif self._finished is None:
+            with contextlib.suppress(Exception):
+                self._out.close()
 
     def _run(self) -> None:
         first = 0

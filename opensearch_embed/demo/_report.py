@@ -4,10 +4,11 @@ The lines are plain: no colour and no cursor movement, so that they read the sam
 """
 
 import unicodedata
+from urllib.parse import urlsplit
 
 from opensearch_embed.demo._findings import Answer, Findings
 from opensearch_embed.demo.corpus import Document, Language, Question
-from opensearch_embed.settings import Settings
+from opensearch_embed.settings import Settings, is_loopback
 
 TITLE_COLUMNS = 18
 """Three hits in a line, within eighty columns."""
@@ -40,6 +41,11 @@ The vectors above are the service's. With OPENSEARCH_API_KEY or
 OPENSEARCH_ENDPOINT unset, the demo runs on a local emulator.
 """.splitlines()
 
+HERE_NOTE = """\
+The vectors above are those of an endpoint of this machine. If it is an
+emulator, the service's scores will differ.
+""".splitlines()
+
 
 def opening(documents: list[Document], questions: list[Question], settings: Settings, *, emulated: bool) -> list[str]:
     """Say what is going to be searched, and where."""
@@ -47,7 +53,7 @@ def opening(documents: list[Document], questions: list[Question], settings: Sett
     return [
         f"{_count('documents', documents)}; {_count('questions', questions)}",
         "",
-        f"  endpoint   {settings.endpoint} ({'a local emulator' if emulated else 'the service'})",
+        f"  endpoint   {settings.endpoint} ({_who(settings, emulated)})",
         *why,
         f"  workspace  {settings.workspace}",
         f"  model      {settings.model.service_id}, {settings.model.dimension} dimensions",
@@ -68,9 +74,17 @@ def results(findings: Findings, documents: list[Document], seconds: float) -> li
     ]
 
 
-def closing(*, emulated: bool) -> list[str]:
+def closing(settings: Settings, *, emulated: bool) -> list[str]:
     """Say whose vectors these were, and how to use the service's."""
-    return EMULATOR_NOTE if emulated else SERVICE_NOTE
+    return EMULATOR_NOTE if emulated else HERE_NOTE if _is_here(settings) else SERVICE_NOTE
+
+
+def _who(settings: Settings, emulated: bool) -> str:
+    return "a local emulator" if emulated else "on this machine" if _is_here(settings) else "the service"
+
+
+def _is_here(settings: Settings) -> bool:
+    return is_loopback(urlsplit(settings.endpoint).hostname or "")
 
 
 def fit(text: str, columns: int) -> str:

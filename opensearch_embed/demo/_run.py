@@ -66,7 +66,7 @@ def _search(emulated: bool, out: TextIO) -> bool:
             findings = answer_questions(documents, questions, connection)
             _say(out, _report.results(findings, documents, time.perf_counter() - start))
             enough = enough and findings.found_first >= ENOUGH * len(questions)
-    _say(out, ["", *_report.closing(emulated=emulated)])
+    _say(out, ["", *_report.closing(settings, emulated=emulated)])
     return enough
 
 

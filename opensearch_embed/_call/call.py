@@ -15,7 +15,7 @@ from opensearch_embed._call.recall import Memory
 from opensearch_embed._call.results import Store
 from opensearch_embed._call.sync_work import SyncWork
 from opensearch_embed._call.telemetry import Telemetry, Watch
-from opensearch_embed._dispatch.nested import InACall
+from opensearch_embed._dispatch.nested import in_a_call, is_nested
 from opensearch_embed._dispatch.tasks import offload
 from opensearch_embed._texts.batches import Batch, plan
 from opensearch_embed._texts.check import check_input_type, check_texts, measure
@@ -41,13 +41,15 @@ class Calls:
 
     # --- in threads ---
 
+    @in_a_call
     def run(self, texts: Iterable[str], input_type: str, kind: StoreKind[ResultT], progress: bool) -> ResultT:
         """Work a call off, and return what its store holds."""
-        with InACall() as call, self.telemetry.watch() as watch, watch.current():
+        nested = is_nested()
+        with self.telemetry.watch() as watch, watch.current():
             role, composition = self.compose(texts, input_type)
             with progress_bar(composition.count, progress) as tick:
                 job = self.begin(role, composition, kind, self.recall(role, composition), tick, watch)
-                work = SyncWork(self, job, nested=call.nested)
+                work = SyncWork(self, job, nested=nested)
                 try:
                     work.share_or_coordinate()
                 except BaseException as interrupt:
@@ -84,6 +86,7 @@ class Calls:
         measure(items, empty=self._options.empty, input_type=check_input_type(input_type))
         return items
 
+    @in_a_call
     def compose(self, texts: Iterable[str], input_type: str, first: int = 0) -> tuple[InputType, Composition]:
         """Check the input, and find what is to be sent for it. Nothing is sent yet."""
         items = check_texts(texts)
@@ -101,6 +104,7 @@ class Calls:
             self._rule.warn_once()
         return role, composition
 
+    @in_a_call
     def recall(self, role: InputType, composition: Composition) -> dict[int, list[float]]:
         """Return the vectors that the cache holds, by number."""
         if self._memory is None:
@@ -118,6 +122,7 @@ class Calls:
         """Return the vectors that the cache holds, by number, without blocking the event loop."""
         return await offload(self.recall, role, composition) if self._memory else {}
 
+    @in_a_call
     def begin(
         self,
         role: InputType,
@@ -173,6 +178,7 @@ class Calls:
             problem = await offload(self._memory.keep, job.input_type, batch.texts, vectors)
             job.put(batch, job.store.read(vectors), problem)
 
+    @in_a_call
     def outcome(self, job: Job) -> Any:
         """Return what the store of a job that is over holds, or raise its error."""
         if job.refused:

@@ -15,7 +15,7 @@ from opensearch_embed._call.job import Job
 from opensearch_embed._call.progress import Progress, progress_bar
 from opensearch_embed._call.sync_work import SyncWork
 from opensearch_embed._call.telemetry import UNWATCHED, tell_ends
-from opensearch_embed._dispatch.nested import InACall
+from opensearch_embed._dispatch.nested import in_a_call, is_nested
 from opensearch_embed._dispatch.threads import Signal, workers
 from opensearch_embed._texts.check import check_input_type, check_kind
 from opensearch_embed._texts.repeats import Composition
@@ -75,17 +75,15 @@ class Stream:
             try:
                 while True:
                     while len(works) < AHEAD and (chunk := list(islice(source, self.size))):
-                        with InACall() as call:
-                            composition = self.compose(chunk)
-                            job = self.begin(composition, self.calls.recall(self.role, composition), tick)
-                            works.append(BackgroundWork(self.calls, job, owner=self, nested=call.nested))
-                            follow([work.job for work in works])
-                            works[-1].start()
+                        composition = self.compose(chunk)
+                        job = self.begin(composition, self.calls.recall(self.role, composition), tick)
+                        works.append(BackgroundWork(self.calls, job, owner=self, nested=is_nested()))
+                        follow([work.job for work in works])
+                        works[-1].start()
                     if not works:
                         return
-                    with InACall():
-                        works[0].finish()
-                        result = self.calls.outcome(works[0].job)
+                    works[0].finish()
+                    result = self.calls.outcome(works[0].job)
                     yield works.pop(0).job.first, result
             except Exception as error:
                 for work in works:
@@ -122,6 +120,7 @@ class BackgroundWork(SyncWork):
         self._is_finished = False
         self._started = False
 
+    @in_a_call
     def start(self) -> None:
         """Begin, on a worker."""
         if len(self.job):
@@ -138,6 +137,7 @@ class BackgroundWork(SyncWork):
             self._finished.set()
             tell_ends()
 
+    @in_a_call
     def finish(self) -> None:
         """Return when the job is over."""
         if not self._started:

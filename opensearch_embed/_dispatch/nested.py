@@ -2,32 +2,31 @@
 
 The call below it may hold any lock, and goes on only when it is done. So it does everything by itself: a worker, or a
 call of another thread that it shared a request with, might wait for the one below, and it for them.
+
+The stack says so, and no flag that an interrupt could leave behind.
 """
 
 import sys
-import threading
-from typing import Self
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, TypeVar
 
-_here = threading.local()
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-class InACall:
-    """A thread's being in a call, for a `with`.
-
-    Attributes:
-        nested: Whether it was in one before; or the interpreter is ending, and no other thread runs any more.
-    """
-
-    def __enter__(self) -> Self:
-        self._before = getattr(_here, "busy", False)
-        self.nested = self._before or sys.is_finalizing()
-        _here.busy = True
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _here.busy = self._before
+_codes: set[CodeType] = set()
 
 
-def stays_in_a_call() -> None:
-    """Let this thread, a worker, always be in one."""
-    _here.busy = True
+def in_a_call(function: Function) -> Function:
+    """Mark a function: what it runs is a call, and what embeds meanwhile in its thread is nested."""
+    _codes.add(function.__code__)
+    return function
+
+
+def is_nested() -> bool:
+    """Tell whether whoever called the function that asks is in a call; or the interpreter ends, and no worker runs."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code in _codes:
+            return True
+        frame = frame.f_back
+    return sys.is_finalizing()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from opensearch_embed._dispatch.dispatcher import ASK_LIMITER, LEAVES_NOW
 from opensearch_embed._dispatch.lanes import Host, Turn
 from opensearch_embed._dispatch.limiter import ask
-from opensearch_embed._dispatch.nested import stays_in_a_call
+from opensearch_embed._dispatch.nested import in_a_call
 
 if TYPE_CHECKING:
     from opensearch_embed._dispatch.turnstile import Turnstile
@@ -112,9 +112,9 @@ class _Worker:
         self._ended = True
         self._signal.set()
 
+    @in_a_call
     def _run(self) -> None:
         workers = self._workers
-        stays_in_a_call()
         # Whoever gives looks whether it has ended after giving, and it looks for a task after it has ended: one of both
         # sees the other.
         while self._tasks or not self._ended:

@@ -31,7 +31,7 @@ def in_one_loop(function: Callable[[list[str]], Awaitable[Any]]) -> Call:
 
 def peer(job: Job, **options: Any) -> Any:
     """The LlamaIndex plugin that users have today."""
-    from llama_index.embeddings.alibabacloud_aisearch import (  # type: ignore[import-untyped]
+    from llama_index.embeddings.alibabacloud_aisearch import (
         AlibabaCloudAISearchEmbedding,
     )
 

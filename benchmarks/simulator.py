@@ -71,7 +71,7 @@ class Simulation:
         """Run to the end of all callers."""
         for caller in callers:
             host = Host()
-            self.at(caller.begins, lambda now, c=caller, h=host: self._next(c, h, now))  # type: ignore[misc]
+            self.at(caller.begins, lambda now, c=caller, h=host: self._next(c, h, now))
         while self._events and self._events[0][0] <= until:
             now, _, what = heapq.heappop(self._events)
             what(now)

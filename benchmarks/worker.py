@@ -38,7 +38,7 @@ def peak_bytes() -> int:
 
 def held_bytes() -> int:
     """The memory this process holds now."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     return int(psutil.Process().memory_info().rss)
 

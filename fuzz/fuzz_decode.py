@@ -2,12 +2,11 @@
 
     python fuzz/fuzz_decode.py [--seconds 60] [options of libFuzzer] [a file that an earlier run has found]
 
-The decoder is pure, so a round is some 50 microseconds. What is right is asked of the standard library's json, which
+The decoder is pure, so a second has thousands of rounds. What is right is asked of the standard library's json, which
 shares no code with it. atheris steers by which lines are reached; it has wheels for Linux alone, so elsewhere this is
 skipped, and says so.
 """
 
-import gzip
 import json
 import math
 import sys
@@ -23,6 +22,8 @@ except ImportError:
     sys.exit(0)
 
 with atheris.instrument_imports(include=["opensearch_embed"]):
+    from replies import KEY, MARK, Round
+
     from opensearch_embed._wire import large
     from opensearch_embed._wire.conceal import concealing
     from opensearch_embed._wire.numbers import as_array, as_lists
@@ -33,128 +34,34 @@ with atheris.instrument_imports(include=["opensearch_embed"]):
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-KEY = 'OS-s3cr3t/"k\u00e9y'
 CONCEAL = concealing(KEY)
-STATUSES = (200, 200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 413, 429, 500, 502, 503, 0, 999)
-ENCODINGS = ("", "identity", " GZIP ", "gzip", "x-gzip", "deflate", "br", "gzip, gzip")
-DELAYS = ("0", "1.5", "-1", "nan", "inf", "1e999", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00", "soon")
-CODES = ("Throttling", "Throttling.RateQuota", "Throttling.AllocationQuota", "InvalidParameter", "Success", KEY, "")
-NUMBERS = (
-    *("0", "-0.0", "1", "1.0", "-1", "0.1", "1e-400", "4.9E-324", "3.4028235e38", "3.4028236e38", "1e39", "1e308"),
-    *("1e309", "1" + "0" * 400, "18446744073709551615", "18446744073709551616", "-9223372036854775809"),
-    *("NaN", "Infinity", "-Infinity", "true", "false", "null", '"1"', "[1]", "{}", "01", "1.", ".5", "+1", "0x1"),
-)
-ORDINARY = 9
-"""The first of the numbers, which are such as a server sends; of these, most vectors are made."""
-MARK = b"\xef\xbb\xbf"
-"""Which some put before UTF-8."""
-INDICES = ("-1", "0.0", "1.0", "true", "false", "null", '"0"', "[0]", "18446744073709551616", "1e0", "-0")
 
 
-class Round:
-    """One reply to one request, made from the fuzzer's bytes."""
+def decode(made: Round, read: Any) -> Any:
+    """Return the decoder's vectors, or its error; any other error comes through."""
+    try:
+        found = decode_reply(made.reply, expected=made.expected, dimension=made.dimension, read=read, conceal=CONCEAL)
+    except OpenSearchEmbedError as error:
+        return error
+    assert type(found.tokens) is int
+    return found.vectors
 
-    def __init__(self, data: bytes) -> None:
-        self._bytes = atheris.FuzzedDataProvider(data[1:])
-        self.expected = self._up_to(4) + 1
-        self.dimension = self._up_to(4) + 1
-        status = self._one_of(STATUSES)
-        headers = {"content-encoding": self._one_of(ENCODINGS), "retry-after": self._one_of(DELAYS)}
-        headers = {name: value for name, value in headers.items() if self._up_to(1)}
-        if self._rarely(8):
-            headers[self._one_of(tuple(headers) or ("retry-after",))] = self._words()
-        complete = not self._rarely(16)
-        # Half of the rounds send the bytes as they are, so that a dictionary and seeds of JSON are of use.
-        structured = bool(data) and data[0] % 2 == 1
-        body = self._payload().encode("utf-8", "surrogatepass") if structured else self._bytes.ConsumeBytes(1 << 16)
-        body = self._damaged(body) if structured and self._rarely(8) else body
-        headers, body = self._compressed(headers, body)
-        self.reply = Reply(status, headers, body, complete, received_at=1_445_412_000.0)
 
-    def _up_to(self, most: int) -> int:
-        return self._bytes.ConsumeIntInRange(0, most)
-
-    def _rarely(self, once_in: int) -> bool:
-        return self._up_to(once_in - 1) == once_in - 1  # not 0, which is what comes when the bytes are used up
-
-    def _one_of(self, choices: tuple[str, ...] | tuple[int, ...]) -> Any:
-        return choices[self._up_to(len(choices) - 1)]
-
-    def _words(self) -> str:
-        return str(self._bytes.ConsumeUnicode(self._up_to(40)))
-
-    def _payload(self) -> str:
-        """JSON of the documented shape, with wrong parts here and there."""
-        items = [self._item(index) for index in range(self.expected)]
-        for _ in range(self._up_to(2)):
-            first, second = self._up_to(len(items) - 1), self._up_to(len(items) - 1)
-            items[first], items[second] = items[second], items[first]
-        match self._up_to(15):
-            case 13:
-                items.pop()
-            case 14:
-                items.append(self._one_of(tuple(items)))
-            case 15:
-                items[-1] = self._one_of(NUMBERS)
-        parts = [f'"result": {{"embeddings": [{", ".join(items)}]}}']
-        if self._rarely(4):
-            parts.append(f'"usage": {{"token_count": {self._one_of(NUMBERS)}}}')
-        for name in ("request_id", "RequestId", "code", "message", "result", "usage"):
-            if self._rarely(8):
-                value = self._one_of(NUMBERS) if self._rarely(4) else json.dumps(self._one_of(CODES) + self._words())
-                parts.insert(self._up_to(len(parts)), f'"{name}": {value}')
-        if self._rarely(4):
-            parts.remove(self._one_of(tuple(parts)))
-        return f"{{{', '.join(parts)}}}"
-
-    def _item(self, index: int) -> str:
-        length = self.dimension + (self._up_to(2) - 1 if self._rarely(16) else 0)
-        strange = self._rarely(16)
-        numbers = [self._one_of(NUMBERS if strange else NUMBERS[:ORDINARY]) for _ in range(length)]
-        number = self._one_of(INDICES) if self._rarely(16) else str(index)
-        return f'{{"index": {number}, "embedding": [{", ".join(numbers)}]}}'
-
-    def _damaged(self, body: bytes) -> bytes:
-        start = self._up_to(len(body))
-        return body[:start] + self._bytes.ConsumeBytes(self._up_to(4)) + body[start + self._up_to(4) :]
-
-    def _compressed(self, headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
-        """Do what the header says; or something else."""
-        encoding = headers.get("content-encoding", "").strip().lower()
-        if encoding and not self._rarely(8):
-            body = zlib.compress(body) if encoding == "deflate" else gzip.compress(body, mtime=0)
-            if self._rarely(8):
-                body = self._damaged(body)
-            if self._rarely(8):
-                body = body[: max(0, len(body) - self._up_to(12))]
-        return headers, body
-
-    def decode(self, read: Any) -> Any:
-        """Return the decoder's vectors, or its error; any other error comes through."""
+def should_be(made: Round) -> list[list[float]]:
+    """Read the vectors with the standard library, which is slower and laxer, from a reply that was accepted."""
+    body = made.reply.body
+    plain = body.removeprefix(MARK).lstrip()[:1] in (b"{", b"[")
+    if made.reply.headers.get("content-encoding", "").strip().lower() not in ("", "identity") and not plain:
         try:
-            found = decode_reply(
-                self.reply, expected=self.expected, dimension=self.dimension, read=read, conceal=CONCEAL
-            )
-        except OpenSearchEmbedError as error:
-            return error
-        assert type(found.tokens) is int
-        return found.vectors
-
-    def should_be(self) -> list[list[float]]:
-        """Read the vectors with the standard library, which is slower and laxer, from a reply that was accepted."""
-        body = self.reply.body
-        plain = body.removeprefix(MARK).lstrip()[:1] in (b"{", b"[")
-        if self.reply.headers.get("content-encoding", "").strip().lower() not in ("", "identity") and not plain:
-            try:
-                body = inflated(body, 47)
-            except zlib.error:
-                body = inflated(body, -zlib.MAX_WBITS)
-        embeddings = json.loads(body)["result"]["embeddings"]
-        assert all(type(item["index"]) is int for item in embeddings), "true is no index"
-        assert sorted(item["index"] for item in embeddings) == list(range(self.expected))
-        vectors = {item["index"]: item["embedding"] for item in embeddings}
-        assert not any(isinstance(number, bool) for vector in vectors.values() for number in vector)
-        return [[float(number) for number in vectors[index]] for index in range(self.expected)]
+            body = inflated(body, 47)
+        except zlib.error:
+            body = inflated(body, -zlib.MAX_WBITS)
+    embeddings = json.loads(body)["result"]["embeddings"]
+    assert all(type(item["index"]) is int for item in embeddings), "true is no index"
+    assert sorted(item["index"] for item in embeddings) == list(range(made.expected))
+    vectors = {item["index"]: item["embedding"] for item in embeddings}
+    assert not any(isinstance(number, bool) for vector in vectors.values() for number in vector)
+    return [[float(number) for number in vectors[index]] for index in range(made.expected)]
 
 
 def inflated(body: bytes, frame: int) -> bytes:
@@ -199,7 +106,7 @@ def one_round(data: bytes) -> None:
 
 def check_round(made: Round) -> None:
     """Decode one reply in both forms, and compare each with what it should be, and with the other."""
-    lists, rows = made.decode(as_lists), made.decode(as_array)
+    lists, rows = decode(made, as_lists), decode(made, as_array)
     for result in (lists, rows):
         if isinstance(result, OpenSearchEmbedError):
             check_error(result, made.reply)
@@ -207,7 +114,7 @@ def check_round(made: Round) -> None:
         assert type(rows) is type(lists), "what lists refuse, arrays refuse alike"
         return
     assert len(made.reply.body) <= max_reply_bytes(made.dimension)
-    should = made.should_be()
+    should = should_be(made)
     assert [len(vector) for vector in should] == [made.dimension] * made.expected
     check_vectors(lists, should)
     with np.errstate(over="ignore"):

@@ -31,6 +31,13 @@ class Described(dict[str, Any]):
         return str(deciding | ({"overflow": self._cutting} if self._cutting else {}))
 
 
+def described(settings: dict[str, Any], overflow: str, length_function: Callable[[str], int] | None) -> Described:
+    """Return the settings, with the name of a counter where it decides how texts are cut: a dict cannot hold it."""
+    how = cutting(overflow, length_function)
+    named = {"length_function": name_of(length_function)} if how and length_function else {}
+    return Described({**settings, **named}).cut(how)
+
+
 def cutting(overflow: str, length_function: Callable[[str], int] | None) -> str:
     """Return how long texts are cut, in words that differ where vectors may; nothing where they are sent as they are.
 

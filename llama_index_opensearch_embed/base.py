@@ -15,7 +15,7 @@ from llama_index_opensearch_embed._framework import (
     inside_the_span_of,
     leave_behind_what_cannot_be_pickled,
 )
-from llama_index_opensearch_embed._identity import Described, cutting, name_of
+from llama_index_opensearch_embed._identity import cutting, described
 from llama_index_opensearch_embed._nodes import counted_in_batches, embedding, embedding_for_the_caller, naming
 from llama_index_opensearch_embed._whole import WholeList, handed_over, taken
 from opensearch_embed import OpenSearchEmbedError
@@ -66,11 +66,8 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
     callback_manager: CallbackManager = Field(
         default_factory=lambda: CallbackManager([]), exclude=True, description="What the framework tells its events."
     )
-    embeddings_cache: Any = Field(
-        # The framework's to_json cannot write a store.
-        default=None,
-        exclude=True,
-        description="A key-value store that keeps vectors: see `ModelCache`.",
+    embeddings_cache: Any = Field(  # excluded, since the framework's to_json cannot write a store
+        default=None, exclude=True, description="A key-value store that keeps vectors: see `ModelCache`."
     )
 
     if TYPE_CHECKING:
@@ -111,13 +108,8 @@ class OpenSearchEmbedding(Adapter, BaseEmbedding):
         return "OpenSearchEmbedding"
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """Return every setting that can be written down. As text, it is those that decide a vector.
-
-        Of a `length_function` that decides how texts are cut it has the name, so that no other one is taken for it.
-        """
-        how = cutting(self.overflow, self.length_function)
-        named = {"length_function": name_of(self.length_function)} if how and self.length_function else {}
-        return Described({**super().to_dict(**kwargs), **named}).cut(how)
+        """Return every setting that can be written down. As text, it is those that decide a vector."""
+        return described(super().to_dict(**kwargs), self.overflow, self.length_function)
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """Embed nodes, as a step of an `IngestionPipeline`. An error about a text names its node."""

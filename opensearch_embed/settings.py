@@ -63,6 +63,11 @@ class Settings:
         return self.endpoint.startswith("https:") or (self.proxy or "").startswith("https:")
 
     @property
+    def is_here(self) -> bool:
+        """Whether the endpoint is on this machine, as an emulator's is."""
+        return is_loopback(urlsplit(self.endpoint).hostname or "")
+
+    @property
     def proxy_secrets(self) -> tuple[str, ...]:
         """What nobody may repeat of the proxy's URL."""
         return tuple(secrets_of(self.proxy or ""))

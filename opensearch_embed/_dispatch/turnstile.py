@@ -50,7 +50,7 @@ class Turnstile:
 
     def take(self, turn: Turn) -> float:
         """Take a turn, if it is due. See `Dispatcher.take`."""
-        if self.is_mine:
+        if self._is_mine:
             return LEAVES_NOW  # a finaliser that embeds must not wait for what waits for it
         return self._locked(lambda now: self._dispatcher.take(turn, now))
 
@@ -74,12 +74,12 @@ class Turnstile:
         """Close what is idle."""
 
     @property
-    def is_mine(self) -> bool:
+    def _is_mine(self) -> bool:
         """Whether this thread holds the lock, and a finaliser or a signal has come in between."""
         return threading.get_ident() in self._holders and self._lock.locked()
 
     def _now_or_later(self, operation: Callable[[float], T]) -> T | None:
-        if self.is_mine:
+        if self._is_mine:
             self._later.append(operation)
             return None
         return self._locked(operation)
@@ -167,7 +167,7 @@ class SharedTurnstile(Turnstile):
 
     def take(self, turn: Turn) -> float:
         """Take a turn, if it is due. See `Dispatcher.take`."""
-        if self.is_mine:
+        if self._is_mine:
             return LEAVES_NOW
         return self._shared(lambda now: self._dispatcher.take(turn, now))
 

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from urllib.parse import urlsplit
 
 from opensearch_embed._proxy import authorization, is_usable, without_user
 from opensearch_embed._wire.conceal import chain, concealing, strip
 from opensearch_embed._wire.reply import max_reply_bytes
 from opensearch_embed._wire.request import request_path
 from opensearch_embed.errors import ConfigurationError, ConnectFailed, TimedOut, TransportError
-from opensearch_embed.settings import Settings, is_loopback, trusting
+from opensearch_embed.settings import Settings, trusting
 
 ErrorTable = Sequence[tuple[type[BaseException] | tuple[type[BaseException], ...], type[TransportError], str]]
 """Foreign error, ours, what it means. The first row that matches it, or an error behind it, counts."""
@@ -169,7 +168,7 @@ class Target:
                 whys = (why for cause, why in NOT_REACHED if any(isinstance(link, cause) for link in links))
                 meaning = next(whys, meaning)
             advice = f"Check the endpoint ({ENDPOINT_NAMES}), the network, and the proxy if there is one."
-            if is_loopback(urlsplit(self.settings.endpoint).hostname or "") and not self.settings.proxy:
+            if self.settings.is_here and not self.settings.proxy:
                 advice = f"{advice} Is the emulator running (opensearch-embed emulator)?"
             if any(isinstance(link, ssl.SSLError) for link in links):
                 advice = f"{advice} {self._plain_http_advice()}"
@@ -187,8 +186,7 @@ class Target:
         if not endpoint.startswith("https:"):
             return "Check the endpoint and the proxy."
         plain = endpoint.replace("https:", "http:", 1)
-        host = urlsplit(endpoint).hostname or ""
-        allow = "" if is_loopback(host) else ", and allow_http=True if the network between is trusted"
+        allow = "" if self.settings.is_here else ", and allow_http=True if the network between is trusted"
         return f"If it speaks plain http, write {plain}{allow}."
 
     def check_proxy(self, status: int, headers: Mapping[str, str]) -> None:

@@ -4,12 +4,10 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from opensearch_embed._texts.overflow import users_stacklevel
 from opensearch_embed.client import EmbeddingClient
 from opensearch_embed.options import Options
-from opensearch_embed.settings import is_loopback
 
 METADATA_PREFIX = "opensearch_embed."
 
@@ -25,7 +23,7 @@ PLACES = {"local": "of this machine, such as the emulator", "remote": "elsewhere
 
 def service_of(client: EmbeddingClient) -> str:
     """Return which of `PLACES` a client's vectors come from."""
-    return "local" if is_loopback(urlsplit(client.settings.endpoint).hostname or "") else "remote"
+    return "local" if client.settings.is_here else "remote"
 
 
 def warn_of_another_place(path: Path, made: Mapping[str, str], client: EmbeddingClient) -> None:

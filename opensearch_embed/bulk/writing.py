@@ -18,7 +18,7 @@ class Writing:
     def __init__(self, out: Output, reader: Reader, vectors: Vectors) -> None:
         self._out, self._reader, self._vectors = out, reader, vectors
         self._thread = threading.Thread(target=self._run, name="opensearch-embed writer", daemon=True)
-        self._started = self._given_up = False
+        self._given_up = False
         self._error: BaseException | None = None
         self._finished: Path | None = None
 
@@ -29,7 +29,7 @@ class Writing:
 
     def finish(self) -> Path:
         """Return the file, when it is complete and on the disk."""
-        if self._started:
+        if self._thread.ident is not None:
             self._thread.join()
         else:
             self._run()
@@ -41,14 +41,13 @@ class Writing:
     def __enter__(self) -> Self:
         with contextlib.suppress(RuntimeError):
             self._thread.start()
-            self._started = True
         return self
 
     def __exit__(self, *_: object) -> None:
         self._given_up = True
         with self._vectors.changed:
             self._vectors.changed.notify_all()
-        if self._started:
+        if self._thread.ident is not None:
             self._thread.join()
         elif self._finished is None:
             with contextlib.suppress(Exception):

@@ -4,11 +4,10 @@ The lines are plain: no colour and no cursor movement, so that they read the sam
 """
 
 import unicodedata
-from urllib.parse import urlsplit
 
 from opensearch_embed.demo._findings import Answer, Findings
 from opensearch_embed.demo.corpus import Document, Language, Question
-from opensearch_embed.settings import Settings, is_loopback
+from opensearch_embed.settings import Settings
 
 TITLE_COLUMNS = 18
 """Three hits in a line, within eighty columns."""
@@ -76,15 +75,11 @@ def results(findings: Findings, documents: list[Document], seconds: float) -> li
 
 def closing(settings: Settings, *, emulated: bool) -> list[str]:
     """Say whose vectors these were, and how to use the service's."""
-    return EMULATOR_NOTE if emulated else HERE_NOTE if _is_here(settings) else SERVICE_NOTE
+    return EMULATOR_NOTE if emulated else HERE_NOTE if settings.is_here else SERVICE_NOTE
 
 
 def _who(settings: Settings, emulated: bool) -> str:
-    return "a local emulator" if emulated else "on this machine" if _is_here(settings) else "the service"
-
-
-def _is_here(settings: Settings) -> bool:
-    return is_loopback(urlsplit(settings.endpoint).hostname or "")
+    return "a local emulator" if emulated else "on this machine" if settings.is_here else "the service"
 
 
 def fit(text: str, columns: int) -> str:

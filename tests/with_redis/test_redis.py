@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,6 @@ from opensearch_embed import EmbeddingClient
 
 TEXTS = [f"text number {number}" for number in range(40)]
 VECTORS = [vector(text) for text in TEXTS]
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    """A Redis of its own for each test."""
-    with RedisServer() as running:
-        yield running
 
 
 class Arrivals:

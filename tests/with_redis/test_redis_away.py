@@ -6,28 +6,19 @@ import pickle
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from interfaces import settings_for
 from redis_servers import RedisServer
 from servers import HOST, RawServer, honest, vector
-from test_redis import Processes
+from test_redis import TEXTS, VECTORS, Processes
 
 from opensearch_embed import ConfigurationError, EmbeddingClient
 
 PASSWORD = "p%40ss-w0rd"
 SECRETS = (PASSWORD, "p@ss-w0rd")
-TEXTS = [f"text number {number}" for number in range(40)]
-VECTORS = [vector(text) for text in TEXTS]
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    """A Redis of its own for each test."""
-    with RedisServer() as running:
-        yield running
 
 
 # --- the first call ---
